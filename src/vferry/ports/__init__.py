@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The world outside, as small protocols: adapters implement them, verbs and machines use them."""
