@@ -110,6 +110,8 @@ class CapabilityTable(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     """The settings of a VF that nobody has touched yet, as the driver shows them."""
     max_vlans: int = 1
     """VLAN entries that one VF may have."""
+    jumbo_rule: bool = False
+    """A PF with an MTU above 1500 and a VF that has not agreed on jumbo frames exclude each other (the 82599)."""
 
 
 def capability_key(host: HostFacts, pf: PfFacts) -> CapabilityKey | None:

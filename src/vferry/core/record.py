@@ -32,7 +32,18 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 import msgspec
 
 from vferry.core.errors import RefusedError
-from vferry.core.model import AdminState, DeclaredState, FunctionState, HostFacts, Name, PciState, PfFacts, VfFacts
+from vferry.core.model import (
+    AdminState,
+    DeclaredState,
+    FunctionState,
+    HostFacts,
+    Mac,
+    Name,
+    PciState,
+    PfFacts,
+    VfFacts,
+    VfStatistics,
+)
 
 __all__ = [
     "MAX_DEPTH",
@@ -130,6 +141,10 @@ class SavedVf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
     admin: AdminState
     pci: PciState | None = None
     function: FunctionState | None = None
+    broadcast: Mac | None = None
+    """``IFLA_VF_BROADCAST``, a fact: it cannot be set."""
+    statistics: VfStatistics | None = None
+    """``IFLA_VF_STATS`` at the time of the save, a fact: counters are the hardware's own."""
     declared: DeclaredState = DeclaredState()
 
 

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vferry save``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+import msgspec
+
+from vferry.cli.names import VfNameError, declarations, resolve_all
+from vferry.cli.session import DONE, Session
+from vferry.core.model import DeclaredState
+from vferry.core.record import encode_json
+from vferry.ports.nic import Nic
+from vferry.state.files import write_durably
+from vferry.verbs.context import VfRef
+from vferry.verbs.save import save
+
+__all__ = ["run"]
+
+
+def run(session: Session) -> int:
+    """Save VFs to a file or to standard output."""
+    arguments = session.arguments
+    nic = session.context.nic
+    refs = resolve_all(nic, arguments.vfs)
+    declared = _declared(nic, arguments.mac, arguments.mtu)
+    record = save(session.context, refs, vm=arguments.vm, declared=declared, statistics=arguments.statistics)
+    data = encode_json(record)
+    if arguments.output is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+        return DONE
+    write_durably(os.path.abspath(arguments.output), data)
+    names = [vf.name for vf in record.vfs]
+    session.print({"file": arguments.output, "vfs": names}, f"saved {', '.join(names)} to {arguments.output}")
+    return DONE
+
+
+def _declared(nic: Nic, macs: list[str], mtus: list[str]) -> Mapping[VfRef, DeclaredState]:
+    mac_of = declarations(nic, macs, "--mac")
+    mtu_of = declarations(nic, mtus, "--mtu")
+    return {ref: _state(ref, mac_of.get(ref), mtu_of.get(ref)) for ref in dict.fromkeys([*mac_of, *mtu_of])}
+
+
+def _state(ref: VfRef, mac: str | None, mtu: str | None) -> DeclaredState:
+    fields: dict[str, object] = {}
+    if mac is not None:
+        fields["mac"] = mac.lower().replace("-", ":")
+    if mtu is not None:
+        fields["mtu"] = int(mtu) if mtu.isascii() and mtu.isdecimal() and len(mtu) < 9 else mtu
+    try:
+        return msgspec.convert(fields, DeclaredState)
+    except msgspec.ValidationError as error:
+        what = "--mac takes six octets as 52:54:00:12:34:56" if "$.mac" in str(error) else "--mtu takes 68 to 65535"
+        raise VfNameError("understand what is declared of a VF", pf=ref.pf, vf=ref.vf, why=what) from error

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The entry point: arguments in, one exit code out.
+
+Exit codes: 0 done; 1 failed and everything is as before; 2 usage; 3 refused, findings say why; 4 a person is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from vferry import __version__
+
+__all__ = ["main"]
+
+DONE, FAILED, USAGE, REFUSED, PERSON_NEEDED = range(5)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words in (["--version"], ["-V"]):  # answered before anything else is imported
+        print(f"vferry {__version__}")
+        return DONE
+    from vferry.cli.arguments import make_parser  # noqa: PLC0415 -- see above
+
+    try:
+        arguments = make_parser().parse_args(words)
+    except SystemExit as stop:  # argparse has printed help or a usage error
+        return DONE if stop.code in (0, None) else USAGE
+    from vferry.cli.session import Session  # noqa: PLC0415
+
+    session = Session(arguments)
+    try:
+        return session.run()
+    except BrokenPipeError:  # the reader of our output went away ('vferry list | head')
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bring the VFs of one PF to what is wanted: read, send what differs, read again.
+
+A driver may refuse, be busy, answer too late, reset the VF, or accept and show something else. The loop ends when
+every VF reads as wanted, when a driver refuses, or when patience is over. It never guesses: what a request did is
+always learned by reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from vferry.core.compare import Difference, DifferenceKind, change_needed, differences
+from vferry.core.model import AdminState, PfReading
+from vferry.ports.nic import BusyError, NicError, NoSuchFunctionError, UnknownOutcomeError
+from vferry.verbs.context import Context
+
+__all__ = ["Converged", "converge"]
+
+NOTHING = AdminState()
+
+
+class Converged(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one VF came."""
+
+    shown: AdminState | None
+    """The last reading of the VF; None if it could not be read any more."""
+    sent: bool
+    """Whether anything was sent for it."""
+    error: NicError | None = None
+    """Why it is not as wanted."""
+    not_shown: tuple[Difference, ...] = ()
+    """What the driver accepted and does not report."""
+
+
+def converge(context: Context, pf: str, wanted: Mapping[int, AdminState]) -> dict[int, Converged]:
+    """Make the VFs of ``pf`` read as ``wanted`` says; absent attributes are left alone.
+
+    Errors of single VFs are returned, not raised; the other VFs are brought to what is wanted all the same.
+
+    :raise NicError: the first reading failed; nothing was sent.
+    """
+    loop = _Loop(context, pf, wanted)
+    loop.read()
+    loop.run()
+    return loop.result()
+
+
+class _Loop:
+    def __init__(self, context: Context, pf: str, wanted: Mapping[int, AdminState]) -> None:
+        self._nic = context.nic
+        self._clock = context.clock
+        self._patience = context.patience
+        self._pf = pf
+        self._wanted = dict(wanted)
+        self._shown: dict[int, AdminState] = {}
+        self._sent: set[int] = set()
+        self._accepted: set[int] = set()
+        self._errors: dict[int, NicError] = {}
+        self._pause = self._patience.first_pause
+        self._busy_until = self._clock.monotonic() + self._patience.busy
+        self._settle_until: float | None = None
+
+    def read(self) -> None:
+        self._take(self._nic.read(self._pf))
+
+    def run(self) -> None:
+        while pending := self._to_send():
+            self._send(pending)
+            if not self._read_again():
+                return
+        while self._unsettled() and self._wait(self._settling()):
+            if not self._read_again():
+                return
+
+    def result(self) -> dict[int, Converged]:
+        return {index: self._converged(index) for index in self._wanted}
+
+    def _to_send(self) -> dict[int, AdminState]:
+        """What is still to be sent: nothing for a VF whose request was accepted or refused."""
+        open_vfs = [index for index in self._wanted if index not in self._accepted and index not in self._errors]
+        changes = {index: change_needed(self._wanted[index], self._shown[index]) for index in open_vfs}
+        return {index: change for index, change in changes.items() if change != NOTHING}
+
+    def _send(self, pending: Mapping[int, AdminState]) -> None:
+        try:
+            outcomes: Mapping[int, NicError | None] = self._nic.program(self._pf, pending)
+        except NicError as refusal:
+            outcomes = dict.fromkeys(pending, refusal)
+        self._sent.update(pending)
+        busy: dict[int, NicError] = {}
+        for index, error in outcomes.items():
+            if error is None:
+                self._accepted.add(index)
+            elif isinstance(error, BusyError | UnknownOutcomeError):
+                busy[index] = error
+            else:
+                self._errors[index] = error
+        if busy and not self._wait(self._busy_until):
+            self._errors.update(busy)
+
+    def _read_again(self) -> bool:
+        """Read until it succeeds or patience is over; False: the VFs' state is unknown."""
+        while True:
+            try:
+                self.read()
+            except NicError as error:
+                if isinstance(error, NoSuchFunctionError) or not self._wait(self._busy_until):
+                    self._shown.clear()
+                    self._errors = dict.fromkeys(self._wanted, error)
+                    return False
+            else:
+                return True
+
+    def _take(self, reading: PfReading) -> None:
+        shown = {vf.index: vf.admin for vf in reading.vfs}
+        for index in self._wanted:
+            if index in shown:
+                self._shown[index] = shown[index]
+            else:
+                self._shown[index] = NOTHING
+                self._errors[index] = NoSuchFunctionError(
+                    "read VF settings", pf=self._pf, vf=index, why=f"the PF shows {len(shown)} VFs now"
+                )
+
+    def _unsettled(self) -> list[int]:
+        return [index for index in self._wanted if index not in self._errors and self._differing(index)]
+
+    def _settling(self) -> float:
+        if self._settle_until is None:
+            self._settle_until = self._clock.monotonic() + self._patience.settle
+        return self._settle_until
+
+    def _differing(self, index: int) -> list[Difference]:
+        found = differences(self._wanted[index], self._shown[index])
+        return [difference for difference in found if difference.kind is DifferenceKind.DIFFERS]
+
+    def _wait(self, until: float) -> bool:
+        """Sleep a little longer each time; False when the time is over."""
+        if self._clock.monotonic() + self._pause > until:
+            return False
+        self._clock.sleep(self._pause)
+        self._pause = min(self._pause * 2, self._patience.longest_pause)
+        return True
+
+    def _converged(self, index: int) -> Converged:
+        error = self._errors.get(index)
+        shown = self._shown.get(index)
+        if shown is None or (error is None and not self._differing(index)):
+            return Converged(
+                shown=shown,
+                sent=index in self._sent,
+                error=error,
+                not_shown=() if shown is None else differences(self._wanted[index], shown),
+            )
+        return Converged(shown=shown, sent=index in self._sent, error=error or self._not_as_wanted(index))
+
+    def _not_as_wanted(self, index: int) -> NicError:
+        found = "; ".join(
+            f"{difference.attribute.value} is {difference.shown}, wanted {difference.wanted}"
+            for difference in self._differing(index)
+        )
+        return NicError(
+            "program VF settings",
+            pf=self._pf,
+            vf=index,
+            why=f"the driver accepted them and shows something else: {found}",
+            next_step="look for a program that sets this VF too, or learn what the driver can do with 'vferry probe'",
+        )
