@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: N818 - the names say what happened
 """What can go wrong in the lab.
 
 ::

@@ -13,10 +13,12 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 _SCRATCH_PREFIX = ".making-"
+_UNUSED_SECONDS = 30 * 86400
 
 
 def cache_root() -> Path:
@@ -25,10 +27,8 @@ def cache_root() -> Path:
     ``VFERRY_LAB_CACHE`` names it; otherwise it is ``vferry/lab`` in the user's cache directory (XDG base directories).
     """
     named = os.environ.get("VFERRY_LAB_CACHE")
-    if named:
-        root = Path(named)
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vferry" / "lab"
+    standard = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vferry" / "lab"
+    root = Path(named) if named else standard
     root.mkdir(parents=True, exist_ok=True)
     return root.resolve()
 
@@ -87,6 +87,7 @@ def make_piece(name: str, recipe: Sequence[str | bytes], make: Callable[[Path], 
             return path
         with scratch(name) as work:
             make(work)
+            os.utime(work)
             work.rename(path)
     return path
 
@@ -97,6 +98,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.write(content)
     Path(file.name).chmod(0o644)
     Path(file.name).rename(path)
+
+
+def forget_unused(names: Sequence[str]) -> None:
+    """Remove pieces called one of ``names`` that no one has asked for in 30 days: other versions of the recipes."""
+    for name in names:
+        for path in cache_root().glob(f"{name}-*"):
+            if time.time() - path.stat().st_mtime > _UNUSED_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def clear() -> None:

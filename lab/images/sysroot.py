@@ -31,7 +31,9 @@ class Sysroot:
         """
         loader = self.root / "usr/lib64/ld-linux-x86-64.so.2"
         libraries = f"{self.root / _LIBRARIES}:{self.root / _LIBRARIES / 'systemd'}"
-        return [str(loader), "--library-path", libraries, str(self._find(program)), *map(str, arguments)]
+        found = self._find(program)
+        head = [str(loader), "--library-path", libraries, "--argv0", str(found)]
+        return [*head, str(self._inside(found)), *map(str, arguments)]
 
     def path(self, relative: str) -> Path:
         """Return a path inside the tree."""
@@ -40,8 +42,13 @@ class Sysroot:
     def _find(self, program: str) -> Path:
         for directory in _PROGRAM_DIRECTORIES:
             path = self.root / directory / program
-            if path.exists():
+            if path.exists() or path.is_symlink():
                 return path
         raise LabUnavailable(f"no program {program!r} in {self.root}")
 
-
+    def _inside(self, path: Path) -> Path:
+        """Follow symbolic links as they would lead with this tree as ``/``."""
+        while path.is_symlink():
+            target = path.readlink()
+            path = self.root / target.relative_to("/") if target.is_absolute() else path.parent / target
+        return path

@@ -133,13 +133,13 @@ class FaultNic(Nic):
 
     def arm(self, pf: str, changes: Mapping[int, AdminState]) -> ArmedRequest:
         """Encode a change; faults strike when it is sent."""
-        armed = self._call("arm", pf, None, lambda: self.inner.arm(pf, changes))
+        armed = self._call("arm", pf, None, lambda: self._arm_inner(pf, changes))
         return _Armed(self, pf, self._lives.get(pf, 0), dict(changes), armed)
 
     def program(self, pf: str, changes: Mapping[int, AdminState]) -> Mapping[int, NicError | None]:
         """Encode a change and send it at once."""
         self._enter("program")
-        return self._send(pf, dict(changes), self.inner.arm(pf, changes))
+        return self._send(pf, dict(changes), self._arm_inner(pf, changes))
 
     def write_pci(self, pf: str, vf: int, state: PciState) -> None:
         """Write a VF's PCI words."""
@@ -197,8 +197,8 @@ class FaultNic(Nic):
     def _call(self, method: str, pf: str | None, vf: int | None, action: Callable[[], T]) -> T:
         """Do one call that is about a PF, or one VF."""
         self._enter(method)
-        if pf is not None and vf is not None and self._is_gone(pf, vf):
-            raise NoSuchFunctionError(f"{method}: find the VF", pf=pf, vf=vf)
+        if pf is not None and vf is not None:
+            self._require(pf, vf)
         refused = self._take(ErrnoFault, pf, vf, lambda fault: fault.method == method)
         if refused is not None:
             raise kernel_error(refused.number, method, pf=pf, vf=vf)
@@ -226,6 +226,15 @@ class FaultNic(Nic):
     def _is_gone(self, pf: str, vf: int) -> bool:
         remaining = self._remaining(pf)
         return remaining is not None and vf >= remaining
+
+    def _require(self, pf: str, vf: int) -> None:
+        if self._is_gone(pf, vf):
+            raise NoSuchFunctionError("find the VF", pf=pf, vf=vf)
+
+    def _arm_inner(self, pf: str, changes: Mapping[int, AdminState]) -> ArmedRequest:
+        for vf in changes:
+            self._require(pf, vf)
+        return self.inner.arm(pf, changes)
 
     def _reload(self, fault: ReloadFault) -> None:
         for pf in self.inner.pfs():

@@ -13,22 +13,35 @@ from vferry.ports.nic import (
     NotPermittedError,
     NotSupportedError,
     RejectedError,
+    UnknownOutcomeError,
 )
 
 __all__ = ["kernel_error"]
 
-_KINDS: dict[int, type[NicError]] = {
-    errno.ENODEV: NoSuchFunctionError,
-    errno.ENOENT: NoSuchFunctionError,
-    errno.EOPNOTSUPP: NotSupportedError,
-    errno.EAGAIN: BusyError,
-    errno.EBUSY: BusyError,
-    errno.EPERM: NotPermittedError,
-    errno.EACCES: NotPermittedError,
-    errno.EINVAL: RejectedError,
-    errno.ERANGE: RejectedError,
-    errno.EPROTONOSUPPORT: RejectedError,
+ENOTSUPP = 524
+"""``include/linux/errno.h``: not meant for user space, and seen there."""
+
+_NUMBERS: dict[type[NicError], tuple[int, ...]] = {
+    NotSupportedError: (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, ENOTSUPP),
+    RejectedError: (
+        errno.EINVAL,
+        errno.EPROTONOSUPPORT,
+        errno.ERANGE,
+        errno.EADDRNOTAVAIL,
+        errno.EADDRINUSE,
+        errno.EEXIST,
+        errno.ENOSPC,
+        errno.E2BIG,
+        errno.EDOM,
+        errno.EOVERFLOW,
+        errno.ENETDOWN,
+    ),
+    BusyError: (errno.EAGAIN, errno.EBUSY, errno.EINTR),
+    NotPermittedError: (errno.EPERM, errno.EACCES),
+    NoSuchFunctionError: (errno.ENODEV, errno.ENXIO, errno.ENOENT),
+    UnknownOutcomeError: (errno.ETIMEDOUT, errno.ENOBUFS),
 }
+_KINDS = {number: kind for kind, numbers in _NUMBERS.items() for number in numbers}
 
 
 def kernel_error(number: int, what: str, *, pf: str | None = None, vf: int | None = None, why: str = "") -> NicError:

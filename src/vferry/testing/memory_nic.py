@@ -339,6 +339,7 @@ class MemoryNic(Nic):
     def _arm(self, pf: str, changes: Mapping[int, AdminState]) -> _Armed:
         _spec, state = self._find(pf)
         for vf, change in changes.items():
+            self._find_vf(pf, vf)
             if change.vlans is not None and len(change.vlans) > 1:
                 raise NotSupportedError(
                     "encode the change", errno=errno.EOPNOTSUPP, pf=pf, vf=vf, why="more than one VLAN"
@@ -355,7 +356,7 @@ class MemoryNic(Nic):
         """Apply one VF's change as ``do_setvfinfo()`` does; return its error."""
         what = "program VF settings"
         if not 0 <= vf < len(state.vfs):
-            return NoSuchFunctionError(what, errno=errno.EINVAL, pf=state.name, vf=vf)
+            return kernel_error(errno.EINVAL, what, pf=state.name, vf=vf)  # the driver has no other word for it
         fields = fields_of(change)
         if fields and not spec.behaviour.has_settings:
             return kernel_error(errno.EOPNOTSUPP, what, pf=state.name, vf=vf)
