@@ -164,14 +164,16 @@ class FenceImpossibleError(RefusedError):
 
 
 def parking_mac(pf_address: str, index: int) -> str:
-    """Return the parking MAC of a VF: always the same for it, and unlike that of any other VF.
+    """Return the parking MAC of a VF: always the same for it, unlike that of any other VF of the PF.
+
+    VFs of other PFs have others as well, but for the odd chance that two of 2^24 starting points lie close together.
 
     :param pf_address: the PF's permanent address, or whatever names the PF on the segment.
     """
     from hashlib import sha256  # noqa: PLC0415 -- loads OpenSSL; only fences need it
 
-    digest = sha256(f"{pf_address}/{index}".encode()).hexdigest()
-    return PARKING_PREFIX + ":".join(digest[at : at + 2] for at in (0, 2, 4))
+    start = int.from_bytes(sha256(pf_address.encode()).digest()[:3], "big")
+    return PARKING_PREFIX + ((start + index) % (1 << 24)).to_bytes(3, "big").hex(":")
 
 
 def is_parking_mac(mac: str | None) -> bool:
@@ -200,16 +202,18 @@ def plan_fence(
     :raise FenceImpossibleError: a required column cannot be covered.
     """
     usable = [row for row in rows if _usable(row, mode=mode, can_reset=can_reset, capabilities=capabilities)]
-    chosen = _cheapest(usable, now)
+    chosen = _cheapest(usable, given=frozenset({Lever.TRUST_OFF}) if _never_trusts(now, capabilities) else frozenset())
     covered = _covered(chosen)
     levers = tuple(row.lever for row in chosen)
+    change = _change(levers, parking, parking_vid)
+    losses = [*(_loss(row, now) for row in chosen), *_cannot_come_back(change, now)]
     plan = FencePlan(
         levers=levers,
-        change=_change(levers, parking, parking_vid),
+        change=change,
         covered=covered,
         uncovered={column: _why_not(column, rows, usable) for column in Column if column not in covered},
         undo_cost=max((row.undo_cost for row in chosen), default=UndoCost.NONE),
-        loses=tuple(dict.fromkeys(loss for row in chosen if (loss := _loss(row, now)))),
+        loses=tuple(dict.fromkeys(loss for loss in losses if loss)),
         sources=tuple(dict.fromkeys(row.source for row in chosen)),
     )
     missing = [column for column in Column if column in plan.uncovered and column in {*required, Column.ADMIN_UNICAST}]
@@ -231,30 +235,31 @@ def _usable(row: LeverRow, *, mode: Mode, can_reset: bool, capabilities: Capabil
     feature = _CHANGE_OF[row.lever]
     if capabilities is None or feature is None or feature not in capabilities.features:
         return True
-    return capabilities.features[feature].verdict is not Verdict.REFUSED
+    return capabilities.features[feature].verdict not in (Verdict.REFUSED, Verdict.CHANGED)
 
 
-def _cheapest(usable: Sequence[LeverRow], now: AdminState) -> tuple[LeverRow, ...]:
+def _never_trusts(now: AdminState, capabilities: CapabilityTable | None) -> bool:
+    """Return whether the VF is not trusted already; a driver that does not say so must be known to have no trust."""
+    if now.trust is not None or capabilities is None:
+        return now.trust is False
+    trust = capabilities.features.get(Feature.TRUST)
+    return trust is not None and trust.verdict is Verdict.REFUSED
+
+
+def _cheapest(usable: Sequence[LeverRow], *, given: frozenset[Lever]) -> tuple[LeverRow, ...]:
     """Among all sets of levers whose needs are met: most columns, then least cost, then fewest levers."""
     best: tuple[LeverRow, ...] = ()
     best_merit = (0, 0, 0, 0)
     for size in range(1, len(usable) + 1):
         for rows in combinations(usable, size):
-            levers = {row.lever for row in rows}
-            if any(not _met(row, levers, now) for row in rows):
+            levers = given.union(row.lever for row in rows)
+            if any(not row.needs <= levers for row in rows):
                 continue
             costs = [int(row.undo_cost) for row in rows]
             merit = (len(_covered(rows)), -max(costs), -sum(costs), -size)
             if merit > best_merit:
                 best, best_merit = rows, merit
     return best
-
-
-def _met(row: LeverRow, levers: Iterable[Lever], now: AdminState) -> bool:
-    have = set(levers)
-    if now.trust is not True:
-        have.add(Lever.TRUST_OFF)  # it is off already
-    return row.needs <= have
 
 
 def _covered(rows: Iterable[LeverRow]) -> dict[Column, tuple[Lever, ...]]:
@@ -268,6 +273,12 @@ def _covered(rows: Iterable[LeverRow]) -> dict[Column, tuple[Lever, ...]]:
 def _loss(row: LeverRow, now: AdminState) -> str:
     """A port VLAN that is only exchanged loses nothing: the guest had no VLANs of its own under it."""
     return "" if row.lever is Lever.PARKING_VLAN and now.vlans else row.loses
+
+
+def _cannot_come_back(change: AdminState, now: AdminState) -> Iterable[str]:
+    for field in change.__struct_fields__:
+        if getattr(change, field) is not None and getattr(now, field) is None:
+            yield f"{field}: the driver does not show what it was"
 
 
 def _change(levers: Iterable[Lever], parking: str, parking_vid: int) -> AdminState:

@@ -53,17 +53,19 @@ DOT1Q = "802.1Q"
 DOT1AD = "802.1ad"
 """VLAN protocol 0x88a8 (``ETH_P_8021AD``)."""
 
-Mac = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{2}:){5}([0-9a-f]{2}|([0-9a-f]{2}:){14}[0-9a-f]{2})$")]
+# In a regular expression of Python "$" matches before a line feed at the end too; "(?!\n)" rules that out, and means
+# nothing where "$" is the end anyway (JSON Schema).
+Mac = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{2}:){5}([0-9a-f]{2}|([0-9a-f]{2}:){14}[0-9a-f]{2})$(?!\n)")]
 """A hardware address in lower case: 6 octets (Ethernet) or 20 (IP over InfiniBand)."""
 
-Guid = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{2}:){7}[0-9a-f]{2}$")]
+Guid = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{2}:){7}[0-9a-f]{2}$(?!\n)")]
 """An InfiniBand GUID, 8 octets, most significant first, as ``ip link`` prints it."""
 
-VlanProtocol = Annotated[str, msgspec.Meta(pattern=r"^(802\.1Q|802\.1ad|0x[0-9a-f]{4})$")]
+VlanProtocol = Annotated[str, msgspec.Meta(pattern=r"^(802\.1Q|802\.1ad|0x[0-9a-f]{4})$(?!\n)")]
 """``802.1Q``, ``802.1ad``, or another EtherType in hexadecimal."""
 
-PciAddress = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")]
-PciId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{4}$")]
+PciAddress = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$(?!\n)")]
+PciId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{4}$(?!\n)")]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 VfIndex = Annotated[int, msgspec.Meta(ge=0, le=MAX_VF_INDEX)]
 U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
@@ -217,7 +219,7 @@ class FunctionState(_Frozen, frozen=True, kw_only=True):
 
     hw_addr: Mac | None = None
     """``DEVLINK_PORT_FUNCTION_ATTR_HW_ADDR``."""
-    state: Annotated[str, msgspec.Meta(pattern="^(inactive|active)$")] | None = None
+    state: Annotated[str, msgspec.Meta(pattern=r"^(inactive|active)$(?!\n)")] | None = None
     """``DEVLINK_PORT_FN_ATTR_STATE``."""
     roce: bool | None = None
     """``DEVLINK_PORT_FN_CAP_ROCE``."""

@@ -111,7 +111,9 @@ def check(
 
 
 def _case(saved: SavedVf, target: Target, policy: Policy) -> Case:
-    return Case(saved=saved, target=target, policy=policy, wanted=identity.initial_wanted(saved))
+    index = target.vf.index
+    shown = next((vf.admin for vf in target.reading.vfs if vf.index == index), AdminState())
+    return Case(saved=saved, target=target, policy=policy, wanted=identity.initial_wanted(saved), shown=shown)
 
 
 def _apply(rules: Iterable[Rule], case: Case, accept_loss: Collection[Attribute]) -> Case:

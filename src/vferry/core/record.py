@@ -82,6 +82,9 @@ MAX_VFS = 1024
 MAX_DEPTH = 16
 """Nesting of a document; the format itself needs 6."""
 
+MAX_SHOWN_NAME = 64
+"""Characters of a member's name that an error shows; the name itself may be as long as the record."""
+
 
 class RecordError(RefusedError):
     """A record cannot be used.
@@ -131,6 +134,9 @@ class RecordDigestError(RecordError):
     """The content is not what the digest was made from."""
 
 
+_UTC = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z$(?!\n)"
+
+
 class SavedVf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """One VF of the VM, as it was on the source host."""
 
@@ -153,7 +159,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
 
     format: Literal["vferry-record"] = RECORD_FORMAT
     version: Annotated[int, msgspec.Meta(ge=1)] = RECORD_VERSION
-    saved_at: Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$")]
+    saved_at: Annotated[str, msgspec.Meta(pattern=_UTC)]
     """UTC, ISO 8601."""
     host: HostFacts
     vm: Name | None = None
@@ -238,11 +244,12 @@ def _parse_json(data: bytes) -> object:
 
     try:
         text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RecordMalformedError(f"not UTF-8: {error.reason} at octet {error.start}") from error
+    try:
         return json.loads(
             text, object_pairs_hook=_object_without_duplicates, parse_float=_no_float, parse_constant=_no_float
         )
-    except UnicodeDecodeError as error:
-        raise RecordMalformedError(f"not UTF-8: {error.reason} at octet {error.start}") from error
     except json.JSONDecodeError as error:
         # An unterminated string is reported where it starts, everything else that is cut short at the end.
         if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
@@ -280,7 +287,7 @@ def _parse_msgpack(data: bytes) -> object:
         raise RecordMalformedError(f"not MessagePack: {error}") from error
     try:
         canonical = msgspec.msgpack.encode(document)
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise RecordMalformedError(f"not a plain document: {error}") from error
     if canonical != data:
         raise RecordDuplicateError("a member stands twice, or a value is not in its shortest encoding")
@@ -291,7 +298,7 @@ def _validate(document: object) -> Record:
     if not isinstance(document, dict):
         raise RecordMalformedError("it is not an object")
     _check_head(document)
-    _check_depth(document, 1)
+    _check_plain(document, "", 1)
     stated = document.get("digest")
     if not isinstance(stated, str):
         raise RecordMalformedError("it is missing or no string", field="digest")
@@ -318,17 +325,38 @@ def _check_head(document: dict[object, object]) -> None:
         )
 
 
-def _check_depth(value: object, depth: int) -> None:
+def _check_plain(value: object, path: str, depth: int) -> None:
+    """Check that a document is made of objects, arrays, strings, whole numbers, true, false and null, not too deep."""
     if depth > MAX_DEPTH:
-        raise RecordTooLargeError(f"nested deeper than {MAX_DEPTH}")
+        raise RecordTooLargeError(f"nested deeper than {MAX_DEPTH}", field=path)
     if isinstance(value, dict):
         for name, member in value.items():
             if not isinstance(name, str):
-                raise RecordMalformedError(f"a member's name is {name!r}, not a string")
-            _check_depth(member, depth + 1)
+                raise RecordMalformedError(f"a member's name is {str(name)[:40]}, not a string", field=path)
+            _check_text(name, path)
+            _check_plain(member, f"{path}.{name[:MAX_SHOWN_NAME]}" if path else name[:MAX_SHOWN_NAME], depth + 1)
     elif isinstance(value, list):
-        for member in value:
-            _check_depth(member, depth + 1)
+        for position, member in enumerate(value):
+            _check_plain(member, f"{path}[{position}]", depth + 1)
+    else:
+        _check_scalar(value, path)
+
+
+def _check_scalar(value: object, path: str) -> None:
+    if isinstance(value, str):
+        _check_text(value, path)
+    elif isinstance(value, int):
+        if not -(1 << 63) <= value < 1 << 64:
+            raise RecordRangeError("a whole number of more than 64 bits", field=path)
+    elif value is not None:
+        raise RecordMalformedError(f"a record has no values of type {type(value).__name__}", field=path)
+
+
+def _check_text(text: str, path: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RecordMalformedError("half of a surrogate pair is no character", field=path) from error
 
 
 def _without_extensions(value: object) -> object:
@@ -351,7 +379,7 @@ def _raise_for_validation(message: str) -> NoReturn:
     what, _, path = message.partition(" - at ")
     field = path.strip("`").removeprefix("$").removeprefix(".")
     if "unknown field" in what:
-        name = what.split("`")[1]
+        name = what.split("`")[1][:MAX_SHOWN_NAME]
         raise RecordUnknownFieldError(
             "this vferry does not know it, and it is required",
             field=f"{field}.{name}" if field else name,

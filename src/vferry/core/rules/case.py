@@ -71,15 +71,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     policy: Policy
     wanted: Wanted
+    shown: AdminState
+    """The target VF's settings as they read now."""
     occupants: Mapping[str, tuple[Occupant, ...]] = {}
     """By bus address of the PF; shared by all cases of a check."""
     found: tuple[Finding, ...] = ()
-
-    @property
-    def shown(self) -> AdminState:
-        """The target VF's settings as they read now."""
-        index = self.target.vf.index
-        return next((vf.admin for vf in self.target.reading.vfs if vf.index == index), AdminState())
 
     @property
     def differing(self) -> frozenset[Attribute]:

@@ -8,7 +8,7 @@ state "auto" and refuses to set it).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from errno import errorcode
+from errno import EOPNOTSUPP, errorcode
 
 import msgspec
 
@@ -161,7 +161,7 @@ _WITHOUT: dict[Feature, _Without] = {
 
 def _rule(feature: Feature) -> Rule:
     def rule(case: Case) -> Iterator[Issue]:
-        if feature not in needed_features(case.wanted.admin, case.shown):
+        if not _NEEDED[feature](case.wanted.admin, case.shown, case.differing):
             return
         if not case.target.reading.has_settings:
             yield from _no_settings(case, feature)
@@ -213,7 +213,9 @@ def _answer(learned: Learned) -> str:
         return f"accepts it and shows {learned.shown or 'something else'} instead"
     if learned.errno is None:
         return "refuses it"
-    return f"refuses it with errno {learned.errno} ({errorcode.get(learned.errno, 'unknown')})"
+    # 95 has two names in C; the kernel only knows this one.
+    name = "EOPNOTSUPP" if learned.errno == EOPNOTSUPP else errorcode.get(learned.errno, "unknown")
+    return f"refuses it with errno {learned.errno} ({name})"
 
 
 def _provenance(case: Case, table: CapabilityTable) -> str:
