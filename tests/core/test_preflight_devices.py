@@ -69,7 +69,9 @@ def test_switchdev_on_both_sides() -> None:
     found = run((saved, target(pf=switchdev)))
     assert codes(found) == ["switchdev-wiring"]
     assert found.wanted_function == (FunctionState(tx_max=1),)
-    assert codes(run((msgspec.structs.replace(saved, function=ROCE), target(pf=switchdev))), ERROR) == ["rdma-in-use"]
+    roce = run((msgspec.structs.replace(saved, function=ROCE), target(pf=switchdev)))
+    assert codes(roce, WARNING) == ["rdma-present", "switchdev-wiring"]
+    assert not roce.refused
 
 
 def test_port_function_attributes_have_no_place_in_legacy_mode() -> None:

@@ -251,6 +251,20 @@ def test_the_defaults_need_nothing_of_the_driver(reference: Any) -> None:
     assert defaults.mac in {None, ZERO_MAC}
 
 
+@pytest.mark.parametrize(
+    ("rss_query", "expected"),
+    [(True, ("rss-query-refused", ERROR)), (False, ("privilege-not-offered", INFO))],
+)
+def test_a_privilege_that_is_not_wanted_needs_no_driver_for_it(rss_query: bool, expected: tuple[str, Severity]) -> None:
+    igb = REFERENCE_TABLES[0]
+    assert igb.defaults is not None
+    found = run((_saved(rss_query=rss_query, link_state=None), target(admin=igb.defaults, capabilities=igb)))
+    assert expected in [(finding.code, finding.severity) for finding in found.findings]
+    assert found.refused is rss_query
+    if not rss_query:
+        assert found.wanted[0].rss_query is None
+
+
 def test_a_full_record_on_igb() -> None:
     igb = REFERENCE_TABLES[0]
     assert igb.defaults is not None
@@ -260,7 +274,6 @@ def test_a_full_record_on_igb() -> None:
         "vlan-dot1ad-refused",
         "min-tx-rate-refused",
         "link-state-enable-refused",
-        "rss-query-refused",
     ]
     lost = run((_saved(**wanted), target(admin=igb.defaults, capabilities=igb)), accept=Attribute)
     assert lost.wanted[0] == AdminState(

@@ -125,7 +125,9 @@ def _apply(rules: Iterable[Rule], case: Case, accept_loss: Collection[Attribute]
 
 def _settle(case: Case, issue: Issue, accept_loss: Collection[Attribute]) -> Case:
     finding, wanted = issue.finding, case.wanted
-    if issue.lose is not None and finding.severity is Severity.ERROR and finding.attribute in accept_loss:
+    if issue.lose is not None and finding.severity is Severity.INFO:
+        wanted = issue.lose(case)
+    elif issue.lose is not None and finding.severity is Severity.ERROR and finding.attribute in accept_loss:
         wanted = issue.lose(case)
         why = f"{finding.why}; loss accepted: {issue.instead}"
         finding = msgspec.structs.replace(finding, severity=Severity.INFO, accepted=True, why=why, remedy="")
@@ -138,7 +140,7 @@ def _record_findings(record: Record) -> Iterable[Finding]:
             severity=Severity.INFO,
             code=Code.RECORD_NOT_FINAL.value,
             why=f"the record of {record.saved_at} is not final: the VM may have changed since",
-            remedy="'vferry save --final' once the VM is stopped",
+            remedy="save again once the VM is stopped, if its settings may still change",
         )
 
 

@@ -123,9 +123,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         """Return an issue that somebody should know of."""
         return Issue(finding=self._finding(Severity.WARNING, code, why, remedy, attribute))
 
-    def info(self, code: str, why: str, remedy: str = "", *, attribute: Attribute | None = None) -> Issue:
-        """Return a fact worth printing."""
-        return Issue(finding=self._finding(Severity.INFO, code, why, remedy, attribute))
+    def info(
+        self, code: str, why: str, remedy: str = "", *, attribute: Attribute | None = None, lose: Loss | None = None
+    ) -> Issue:
+        """Return a fact worth printing; with ``lose``, a setting that nothing is lost with is left out."""
+        return Issue(finding=self._finding(Severity.INFO, code, why, remedy, attribute), lose=lose)
 
     def _finding(self, severity: Severity, code: str, why: str, remedy: str, attribute: Attribute | None) -> Finding:
         return Finding(

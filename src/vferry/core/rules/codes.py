@@ -58,6 +58,7 @@ class Code(enum.StrEnum):
     POLICY_FUNCTION_RATE = "policy-function-rate"
 
     NO_VF_SETTINGS = "no-vf-settings"
+    PRIVILEGE_NOT_OFFERED = "privilege-not-offered"
     UNPROBED = "unprobed"
 
 

@@ -168,10 +168,32 @@ def _rule(feature: Feature) -> Rule:
             return
         table = case.target.capabilities
         learned = table and table.features.get(feature)
-        if table and learned and learned.verdict is not Verdict.ACCEPTED:
+        if learned and _needless(case, feature, learned):
+            yield _not_offered(case, feature)
+        elif table and learned and learned.verdict is not Verdict.ACCEPTED:
             yield _issue(case, feature, table, learned)
 
     return rule
+
+
+_PRIVILEGES = {Feature.RSS_QUERY: "rss_query", Feature.TRUST: "trust"}
+
+
+def _needless(case: Case, feature: Feature, learned: Learned) -> bool:
+    """A privilege that the record denies, and that this kind of NIC cannot grant to anybody, needs no setting."""
+    name = _PRIVILEGES.get(feature)
+    if name is None or getattr(case.wanted.admin, name) is not False or getattr(case.shown, name) is not None:
+        return False
+    return learned.verdict is Verdict.REFUSED and learned.errno == EOPNOTSUPP
+
+
+def _not_offered(case: Case, feature: Feature) -> Issue:
+    return case.info(
+        Code.PRIVILEGE_NOT_OFFERED,
+        f"{case.target.pf.name} cannot grant {_words(feature)}, and the record does not want it granted",
+        attribute=feature.attribute,
+        lose=_WITHOUT[feature].lose,
+    )
 
 
 def _no_settings(case: Case, feature: Feature) -> Iterator[Issue]:

@@ -85,21 +85,22 @@ def rdma(case: Case) -> Iterator[Issue]:
         yield case.error(
             Code.RDMA_IN_USE,
             f"{case.saved.name} is set up for RDMA ({', '.join(signs)}): queue pairs and keys cannot be carried",
-            f"end RDMA in the VM, take the GUIDs or RoCE from {case.saved.name}, and save again",
+            f"end RDMA in the VM, take the GUIDs from {case.saved.name}, and save again",
         )
-    elif devices:
+    elif devices or (case.saved.function is not None and case.saved.function.roce):
+        # RoCE is on by default for the port functions of some NICs, so it says nothing about its use.
+        has = f"has RDMA devices ({devices})" if devices else "is to offer RoCE"
         yield case.warning(
             Code.RDMA_PRESENT,
-            f"the PF {case.target.pf.name} has RDMA devices ({devices}); vferry carries no RDMA state",
+            f"the PF {case.target.pf.name} {has}; vferry carries no RDMA state",
             "make sure that the VM does not use RDMA on this VF",
         )
 
 
 def _rdma_signs(case: Case) -> list[str]:
-    admin, function = case.saved.admin, case.saved.function
+    admin = case.saved.admin
     guids = {"node GUID": admin.node_guid, "port GUID": admin.port_guid}
-    signs = [f"{name} {guid}" for name, guid in guids.items() if guid is not None and not is_zero(guid)]
-    return [*signs, "RoCE on"] if function is not None and function.roce else signs
+    return [f"{name} {guid}" for name, guid in guids.items() if guid is not None and not is_zero(guid)]
 
 
 def eswitch_mode(case: Case) -> Iterator[Issue]:
