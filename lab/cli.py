@@ -37,7 +37,7 @@ def _build(options: argparse.Namespace) -> int:
     if options.again:
         clear()
     begin = time.monotonic()
-    images = build_images(lambda line: print(line, flush=True))
+    images = build_images(lambda line: print(f"{line}\n", end="", flush=True))
     print(f"ready after {time.monotonic() - begin:.1f} s: kernel {images.release}, in {cache_root()}")
     return 0
 

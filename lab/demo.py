@@ -50,31 +50,35 @@ def _move(say: Callable[[str], None], *, fenced: bool) -> Story:
 def picture(story: Story) -> list[str]:
     """Return a table: for each sender and phase, one letter for each frame.
 
-    ``a``, ``b``: received by the VM there; ``w``: left by the wire; ``x``: swallowed in a NIC.
+    ``a``, ``b``: received by the VM there; ``d``: delivered to the VF that the VM has left; ``w``: left by the wire;
+    ``x``: swallowed in a NIC.
     """
     width = max(len(phase) for phase in PHASES) + 2
     lines = ["", "What became of every frame to the VM's MAC:", ""]
     lines.append(" " * 16 + "".join(phase.ljust(width) for phase in PHASES))
     for sender in SENDERS:
-        cells = [letters(story.outcomes[phase, sender]).ljust(width) for phase in PHASES]
+        cells = [letters(story, phase, sender).ljust(width) for phase in PHASES]
         lines.append(sender.ljust(16) + "".join(cells))
     lines += [
         "",
-        "a: received by the VM on a   b: received by the VM on b   w: left by the wire   x: swallowed inside a NIC",
+        "a: received by the VM on a   b: received by the VM on b   w: left by the wire",
+        "d: delivered to the dead VF on a, which the VM has left   x: swallowed inside a NIC",
     ]
     return lines
 
 
-def letters(outcome: Outcome) -> str:
+def letters(story: Story, phase: str, sender: str) -> str:
     """Return one letter for each frame of a sender in a phase."""
-    return "".join(_letter(outcome, number) for number in range(outcome.sent))
+    outcome = story.outcomes[phase, sender]
+    on_a = "a" if phase == PHASES[0] else "d"
+    return "".join(_letter(outcome, number, on_a) for number in range(outcome.sent))
 
 
-def _letter(outcome: Outcome, number: int) -> str:
-    if number in outcome.inside_a:
-        return "a"
+def _letter(outcome: Outcome, number: int, on_a: str) -> str:
     if number in outcome.inside_b:
         return "b"
+    if number in outcome.inside_a:
+        return on_a
     return "w" if number in outcome.wire else "x"
 
 

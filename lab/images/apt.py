@@ -85,6 +85,7 @@ class PrivateApt:
             "APT::Architecture": "amd64",
             "APT::Install-Recommends": "false",
             "APT::Sandbox::User": "root",
+            "APT::Update::Error-Mode": "any",
             "Acquire::Languages": "none",
             "Acquire::Retries": "3",
             "Dir::Cache": str(self._directory / "cache"),

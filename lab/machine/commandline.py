@@ -2,7 +2,8 @@
 """The command line of QEMU for a host.
 
 Emulation only (TCG): the lab needs no KVM. The machine is a q35 with Intel's IOMMU, so that VFs have IOMMU groups and
-vfio-pci works. Interfaces get no IPv6 addresses, so that a host is silent until it is told to speak. ``-nodefaults`` and the PVH entry of ``vmlinux`` leave out firmware for NICs and the boot loader.
+vfio-pci works. ``-nodefaults`` and the PVH entry of ``vmlinux`` leave out firmware for NICs and the boot loader.
+Interfaces get no IPv6 addresses, so that a host is silent until it is told to speak.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 The question is a JSON line, ``{"count": {"payload_contains_hex": "..."}, "timeout": seconds}``; the answer, after that
 time, is ``{"received": n}``: the frames that came into the wire at a port of this host and contain these bytes.
 With ``"at_least": n`` the answer comes as soon as so many are there; with ``"direction": "out"`` the frames that the
-wire delivered to the host are counted instead.
+wire delivered to the host are counted instead. An ``"id"`` in the question stands in the answer too.
 """
 
 from __future__ import annotations
@@ -55,10 +55,15 @@ class Witness:
                     self._connection.sendall(json.dumps(self._answer(line)).encode() + b"\n")
 
     def _answer(self, line: bytes) -> dict[str, Any]:
+        answer: dict[str, Any] = {}
         try:
-            return {"received": self._count(json.loads(line))}
+            question = json.loads(line)
+            if "id" in question:
+                answer["id"] = question["id"]
+            answer["received"] = self._count(question)
         except (LabError, ValueError, KeyError, TypeError) as error:
-            return {"error": f"{type(error).__name__}: {error}"}
+            answer["error"] = f"{type(error).__name__}: {error}"
+        return answer
 
     def _count(self, question: dict[str, Any]) -> int:
         if self._wire is None:
