@@ -132,7 +132,7 @@ class Move:
         self.talk(PHASES[1])
         if fenced:
             witness = ("--witness", "wire", "--witness-command", WITNESS_COMMAND)
-            self.vferry(self.a, "fence", f"{pf_a}/0", "--mode", "cold", *witness)
+            self.vferry(self.a, "fence", f"{pf_a}/0", *witness)
         self.talk(PHASES[2])
         self.vferry(self.b, "restore", RECORD, f"{pf_b}/0")
         self.start_vm()
