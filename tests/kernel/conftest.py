@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ _PROJECT = Path(__file__).resolve().parents[2]
 def test_program(lab_images: Images) -> Path:
     """A program drive on which pytest and this project's tests can run inside a host."""
     packages = installed("msgspec", "pytest", "hypothesis", "pyroute2")
-    folders: dict[str, Path | dict[str, Path]] = {
+    folders: dict[str, Path | Sequence[Path]] = {
         "src": _PROJECT / "src",
         "tests": _PROJECT / "tests",
         "site-packages": packages,
