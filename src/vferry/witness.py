@@ -69,16 +69,25 @@ class FrameWatch:
         self._socket: socket.socket | None = None
 
     def __enter__(self) -> Self:
-        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_LOCAL_EXPERIMENTAL))
-        self._socket = sock
-        indexes = [socket.if_nametoindex(self._interface)] if self._interface else [i for i, _ in socket.if_nameindex()]
+        try:
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_LOCAL_EXPERIMENTAL))
+            self._listen(self._socket)
+        except OSError as error:
+            if self._socket is not None:
+                self._socket.close()
+            where = self._interface or "all interfaces"
+            raise WitnessError(f"listen for a probe on {where}", why=error.strerror or str(error)) from error
+        return self
+
+    def _listen(self, sock: socket.socket) -> None:
+        indexes = [index for index, _ in socket.if_nameindex()]
         if self._interface:
+            indexes = [socket.if_nametoindex(self._interface)]
             sock.bind((self._interface, ETH_P_LOCAL_EXPERIMENTAL))
         for index in indexes:  # the frame is for another MAC: only a promiscuous interface takes it
             with contextlib.suppress(OSError):
                 membership = struct.pack("iHH8s", index, PACKET_MR_PROMISC, 0, b"")
                 sock.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -31,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return DONE if stop.code in (0, None) else USAGE
     from vferry.cli.session import Session  # noqa: PLC0415
 
-    session = Session(arguments)
+    code = Session(arguments).run()
     try:
-        return session.run()
+        sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output went away ('vferry list | head')
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+    return code

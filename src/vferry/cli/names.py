@@ -51,13 +51,16 @@ def resolve(nic: Nic, text: str) -> VfRef:
 
 
 def find_pf(nic: Nic, name: str) -> PfFacts:
-    """Return the PF of that name.
+    """Return the PF of that name, or of that device address.
 
     :raise VfNameError: there is none.
     """
     try:
         return nic.pf(name)
     except NoSuchFunctionError as error:
+        for facts in nic.pfs():
+            if facts.device == name.lower() or facts.device == f"0000:{name.lower()}":
+                return facts
         raise VfNameError(
             error.what, host=error.host, pf=name, why=error.why, next_step="'vferry list' shows what there is"
         ) from error

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING, Protocol, cast
@@ -11,11 +13,13 @@ from typing import TYPE_CHECKING, Protocol, cast
 import msgspec
 
 from vferry.clock import SystemClock
-from vferry.core.errors import PersonNeededError, RefusedError, UsageError, VferryError
+from vferry.core.errors import FailedError, PersonNeededError, RefusedError, UsageError, VferryError
+from vferry.core.undo import UndoRecord
 from vferry.ports.nic import Nic
 from vferry.state.files import exclusive
 from vferry.state.journal import DirectoryJournal
 from vferry.verbs.context import Context
+from vferry.verbs.pending import unfinished
 
 if TYPE_CHECKING:
     from vferry.core.capability import CapabilityTable
@@ -74,13 +78,19 @@ class Session:
         for table in tables:
             directory.put(table)
 
+    def keep_if_possible(self, tables: tuple[CapabilityTable, ...]) -> None:
+        """Keep what was learned beside the verb's own work; if that fails, the work is done all the same."""
+        try:
+            self.keep(tables)
+        except FailedError as error:
+            print(f"vferry: what was learned of the driver is not kept: {_printable(str(error))}", file=sys.stderr)
+
     def print(self, result: object, *lines: str) -> None:
         """Print ``result`` as JSON, or ``lines`` for people."""
         if self.json:
             self._print_json(result)
         else:
-            for line in lines:
-                print(line)
+            _write_out("".join(f"{_printable(line)}\n" for line in lines))
 
     def run(self) -> int:
         """Run the verb and return the exit code; errors are printed, never raised."""
@@ -92,35 +102,62 @@ class Session:
             return command.run(self)
         except VferryError as error:
             return self._report(error, _exit_code(error))
+        except BrokenPipeError:  # the reader of a record on standard output went away ('vferry save | head')
+            return DONE
         except OSError as error:
-            if isinstance(error, BrokenPipeError):
-                raise
-            failure = VferryError(self.arguments.verb, why=str(error), next_step="see the system's message above")
-            return self._report(failure, FAILED)
+            return self._report(VferryError(self.arguments.verb, why=str(error)), FAILED)
         except KeyboardInterrupt:
             return self._interrupted()
 
     def _interrupted(self) -> int:
-        left = [record for record in self.context.journal.records() if not record.completed]
+        try:
+            left = self._left()
+        except VferryError as error:
+            return self._report(error, PERSON_NEEDED)
         if not left:
-            return self._report(VferryError(self.arguments.verb, why="interrupted before anything was changed"), FAILED)
+            return self._report(VferryError(self.arguments.verb, why="interrupted, and nothing is changed"), FAILED)
         names = " ".join(f"{record.identity.pf}/{record.key.index}" for record in left)
-        error = PersonNeededError(
+        in_between = PersonNeededError(
             self.arguments.verb,
             why=f"interrupted while {names} were being changed; their undo records are kept",
             next_step="the same command again completes the change; 'vferry doctor' names the way back",
         )
-        return self._report(error, PERSON_NEEDED)
+        return self._report(in_between, PERSON_NEEDED)
+
+    def _left(self) -> tuple[UndoRecord, ...]:
+        """Return the records of what a verb that changes a NIC has left in between."""
+        if self.arguments.verb not in CHANGING or self._context is None:
+            return ()
+        return tuple(record for record in unfinished(self._context.journal.records()) if not record.completed)
 
     def _report(self, error: VferryError, code: int) -> int:
         if self.json:
             self._print_json({**error.to_dict(), "exit": code})
-        print(f"vferry: {error}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"vferry: {_printable(str(error))}", file=sys.stderr)
         return code
 
     def _print_json(self, result: object) -> None:
         encoded = msgspec.json.format(msgspec.json.encode(result), indent=2)
-        print(encoded.decode(), flush=True)
+        _write_out(f"{encoded.decode()}\n")
+
+
+def _write_out(text: str) -> None:
+    """Print; that nobody can read it does not change what the verb has done."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"vferry: the outcome cannot be printed: {error}", file=sys.stderr)
+
+
+def _printable(text: str) -> str:
+    """Names come from records and from the system: none may command the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _exit_code(error: VferryError) -> int:

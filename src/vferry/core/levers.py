@@ -21,6 +21,7 @@ _INTERFACE = "meaning of IFLA_VF_* in if_link.h; the data path of this NIC was n
 _IGB_SEEN = "QEMU igb (82576), Linux 6.12.95, frames captured in the lab, November 2026; never on silicon"
 _IGB_READ = "igb_main.c, Linux 6.12.95: read, not seen"
 _IXGBE = "ixgbe_sriov.c, Linux 6.12.95: read, not seen"
+_IXGBE_RESET = f"{_IXGBE}; that a function in reset neither sends nor receives is PCI Express's definition of an FLR"
 _I40E = "i40e_virtchnl_pf.c, Linux 6.12.95: read, not seen"
 _ICE = "ice_sriov.c, ice_vf_lib.c, Linux 6.12.95: read, not seen"
 _MLX5 = "mlx5/core/eswitch.c, esw/acl/*_lgcy.c, Linux 6.12.95, legacy mode: read, not seen"
@@ -123,7 +124,7 @@ LEVERS: dict[tuple[str | None, str | None, str], tuple[LeverRow, ...]] = {
         _row(Lever.TRUST_OFF, source=_IXGBE, undo_cost=UndoCost.VF_RESET),
         # VFTE and VFRE off. The filters stay, so unicast is still switched to the dead pool.
         _row(Lever.LINK_STATE, *_EVERY_GROUP, source=_IXGBE, undo_cost=UndoCost.VF_RESET),
-        _reset(Column.GUEST_UNICAST, source=_IXGBE),
+        _reset(Column.GUEST_UNICAST, source=_IXGBE_RESET),
     ),
     ("8086", None, "i40e"): _resetting(
         _I40E,

@@ -10,7 +10,7 @@ import msgspec
 from vferry.core.capability import CapabilityKey, CapabilityTable
 from vferry.core.errors import FailedError
 from vferry.core.reference_tables import REFERENCE_TABLES
-from vferry.state.files import DEFAULT_STATE_DIRECTORY, write_durably
+from vferry.state.files import DEFAULT_STATE_DIRECTORY, make_directory, write_durably
 
 __all__ = ["CapabilityDirectory", "CapabilityFileError"]
 
@@ -48,7 +48,7 @@ class CapabilityDirectory:
         """
         path = os.path.join(self._directory, _file_name(table.key))
         try:
-            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            make_directory(self._directory)
             write_durably(path, msgspec.json.format(msgspec.json.encode(table), indent=2) + b"\n")
         except OSError as error:
             raise CapabilityFileError(f"write the capability table {path}", why=str(error)) from error

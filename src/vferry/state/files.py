@@ -11,7 +11,14 @@ from collections.abc import Iterator
 
 from vferry.core.errors import RefusedError
 
-__all__ = ["DEFAULT_STATE_DIRECTORY", "StateBusyError", "exclusive", "flush_directory", "write_durably"]
+__all__ = [
+    "DEFAULT_STATE_DIRECTORY",
+    "StateBusyError",
+    "exclusive",
+    "flush_directory",
+    "make_directory",
+    "write_durably",
+]
 
 DEFAULT_STATE_DIRECTORY = "/var/lib/vferry"
 """Where the state of this host is kept (Filesystem Hierarchy Standard 3.0, 5.8)."""
@@ -21,19 +28,36 @@ class StateBusyError(RefusedError):
     """Another vferry is changing this host's VFs."""
 
 
-def write_durably(path: str, data: bytes, *, mode: int = 0o600) -> None:
+def write_durably(path: str, data: bytes, *, mode: int = 0o600, beside: str | None = None) -> None:
     """Replace the file ``path`` by ``data``; when this returns it survives a crash of the host.
 
-    :raise OSError: it could not be written; the old file is unchanged.
+    :param beside: where the new file is made first, in the same directory (default: ``path`` and ``.new``).
+    :raise OSError: it could not be written; the old file is unchanged, unless only its directory could not be flushed.
     """
-    beside = f"{path}.new"
+    beside = beside or f"{path}.new"
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with open(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
     flush_directory(os.path.dirname(path) or ".")
+
+
+def make_directory(path: str) -> None:
+    """Make a directory for root only, and those above it, so that they survive a crash; nothing if it is there."""
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(path) or "."
+    make_directory(above)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    flush_directory(above)
 
 
 def flush_directory(path: str) -> None:
@@ -54,7 +78,7 @@ def exclusive(state_directory: str) -> Iterator[None]:
     :raise StateBusyError: another process holds it.
     :raise OSError: the directory cannot be made or written.
     """
-    os.makedirs(state_directory, mode=0o700, exist_ok=True)
+    make_directory(state_directory)
     path = os.path.join(state_directory, "lock")
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -15,7 +15,7 @@ import msgspec
 
 from vferry.core.undo import UndoRecord, VfKey
 from vferry.ports.journal import JournalError
-from vferry.state.files import DEFAULT_STATE_DIRECTORY, flush_directory, write_durably
+from vferry.state.files import DEFAULT_STATE_DIRECTORY, flush_directory, make_directory, write_durably
 
 __all__ = ["DirectoryJournal"]
 
@@ -37,7 +37,7 @@ class DirectoryJournal:
         """
         path = self._path(record.key)
         try:
-            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            make_directory(self._directory)
             write_durably(path, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
         except OSError as error:
             raise _journal_error("write", path, error) from error
@@ -98,7 +98,8 @@ class DirectoryJournal:
 
 def _file_name(device: str) -> str:
     """Bus addresses are plain; anything else is escaped, so that no record can leave the directory."""
-    return "".join(char if char.isalnum() or char in ":.-" else f"%{ord(char):x}" for char in device).lstrip(".")
+    plain = "".join(char if char.isalnum() or char in ":.-" else f"%{ord(char):06x}" for char in device)
+    return f"%{ord('.'):06x}{plain[1:]}" if plain.startswith(".") else plain
 
 
 def _journal_error(act: str, path: str, error: Exception) -> JournalError:

@@ -15,7 +15,7 @@ from vferry.core.policy import Policy
 from vferry.core.preflight import Preflight, Target, check
 from vferry.core.record import Record, SavedVf
 from vferry.verbs.context import Context, VfRef
-from vferry.verbs.transaction import Place, survey
+from vferry.verbs.places import Place, survey
 
 __all__ = ["CheckRefusedError", "Pair", "Terms", "check_record", "target_of"]
 

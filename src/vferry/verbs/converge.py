@@ -3,7 +3,8 @@
 
 A driver may refuse, be busy, answer too late, reset the VF, or accept and show something else. The loop ends when
 every VF reads as wanted, when a driver refuses, or when patience is over. It never guesses: what a request did is
-always learned by reading.
+always learned by reading. Every reading is held against the first one: where the PF's driver was reloaded meanwhile,
+nothing more is sent.
 """
 
 from __future__ import annotations
@@ -14,12 +15,19 @@ import msgspec
 
 from vferry.core.compare import Difference, DifferenceKind, change_needed, differences
 from vferry.core.model import AdminState, PfReading
-from vferry.ports.nic import BusyError, NicError, NoSuchFunctionError, UnknownOutcomeError
+from vferry.ports.nic import BusyError, IncompleteReadingError, NicError, NoSuchFunctionError, UnknownOutcomeError
 from vferry.verbs.context import Context
 
-__all__ = ["Converged", "converge"]
+__all__ = ["PASSING", "Converged", "ReloadedError", "converge", "read_patiently"]
 
 NOTHING = AdminState()
+
+PASSING = (BusyError, IncompleteReadingError, UnknownOutcomeError)
+"""Why a reading may fail and succeed a moment later: a VF in reset may even be missing from it."""
+
+
+class ReloadedError(NicError):
+    """The PF's driver was loaded anew, or its VFs were created anew: their settings are gone."""
 
 
 class Converged(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,21 +43,46 @@ class Converged(msgspec.Struct, frozen=True, kw_only=True):
     """What the driver accepted and does not report."""
 
 
-def converge(context: Context, pf: str, wanted: Mapping[int, AdminState]) -> dict[int, Converged]:
+def converge(
+    context: Context, pf: str, wanted: Mapping[int, AdminState], *, known: PfReading | None = None
+) -> dict[int, Converged]:
     """Make the VFs of ``pf`` read as ``wanted`` says; absent attributes are left alone.
 
     Errors of single VFs are returned, not raised; the other VFs are brought to what is wanted all the same.
 
+    :param known: an earlier reading, of the same life of the PF's driver; nothing is sent in another one.
     :raise NicError: the first reading failed; nothing was sent.
     """
-    loop = _Loop(context, pf, wanted)
-    loop.read()
+    loop = _Loop(context, pf, wanted, known)
+    loop.begin()
     loop.run()
     return loop.result()
 
 
+def read_patiently(context: Context, pf: str, *, statistics: bool = False) -> PfReading:
+    """Read a PF; while that fails for a reason that passes, try again.
+
+    :raise NicError: the reading failed to the end.
+    """
+    clock, patience = context.clock, context.patience
+    until = clock.monotonic() + patience.busy
+    pause = patience.first_pause
+    while True:
+        try:
+            return context.nic.read(pf, statistics=statistics)
+        except PASSING:
+            if clock.monotonic() + pause > until:
+                raise
+        clock.sleep(pause)
+        pause = min(pause * 2, patience.longest_pause)
+
+
 class _Loop:
-    def __init__(self, context: Context, pf: str, wanted: Mapping[int, AdminState]) -> None:
+    def __init__(
+        self, context: Context, pf: str, wanted: Mapping[int, AdminState], known: PfReading | None = None
+    ) -> None:
+        self._context = context
+        self._known = known
         self._nic = context.nic
         self._clock = context.clock
         self._patience = context.patience
@@ -63,8 +96,8 @@ class _Loop:
         self._busy_until = self._clock.monotonic() + self._patience.busy
         self._settle_until: float | None = None
 
-    def read(self) -> None:
-        self._take(self._nic.read(self._pf))
+    def begin(self) -> None:
+        self._take(read_patiently(self._context, self._pf))
 
     def run(self) -> None:
         while pending := self._to_send():
@@ -91,7 +124,8 @@ class _Loop:
             outcomes = dict.fromkeys(pending, refusal)
         self._sent.update(pending)
         busy: dict[int, NicError] = {}
-        for index, error in outcomes.items():
+        for index in pending:
+            error = outcomes.get(index)
             if error is None:
                 self._accepted.add(index)
             elif isinstance(error, BusyError | UnknownOutcomeError):
@@ -105,7 +139,7 @@ class _Loop:
         """Read until it succeeds or patience is over; False: the VFs' state is unknown."""
         while True:
             try:
-                self.read()
+                self._take(self._nic.read(self._pf))
             except NicError as error:
                 if isinstance(error, NoSuchFunctionError) or not self._wait(self._busy_until):
                     self._shown.clear()
@@ -115,6 +149,11 @@ class _Loop:
                 return True
 
     def _take(self, reading: PfReading) -> None:
+        self._known = self._known or reading
+        if _life(reading) != _life(self._known):
+            self._shown.clear()
+            self._errors = dict.fromkeys(self._wanted, self._reloaded(reading, self._known))
+            return
         shown = {vf.index: vf.admin for vf in reading.vfs}
         for index in self._wanted:
             if index in shown:
@@ -124,6 +163,14 @@ class _Loop:
                 self._errors[index] = NoSuchFunctionError(
                     "read VF settings", pf=self._pf, vf=index, why=f"the PF shows {len(shown)} VFs now"
                 )
+
+    def _reloaded(self, reading: PfReading, known: PfReading) -> NicError:
+        return ReloadedError(
+            "program VF settings",
+            pf=self._pf,
+            why="the PF's driver was reloaded or its VFs were created anew meanwhile: "
+            f"interface {known.ifindex} with {known.num_vfs} VFs became {reading.ifindex} with {reading.num_vfs}",
+        )
 
     def _unsettled(self) -> list[int]:
         return [index for index in self._wanted if index not in self._errors and self._differing(index)]
@@ -169,3 +216,7 @@ class _Loop:
             why=f"the driver accepted them and shows something else: {found}",
             next_step="look for a program that sets this VF too, or learn what the driver can do with 'vferry probe'",
         )
+
+
+def _life(reading: PfReading) -> tuple[object, ...]:
+    return reading.ifindex, reading.permanent_address, reading.num_vfs

@@ -13,7 +13,8 @@ from vferry.core.undo import UndoRecord, VfKey, identity_changes
 from vferry.ports.nic import NicError, NoSuchFunctionError
 from vferry.verbs.context import Context, VfRef
 from vferry.verbs.inventory import ListedPf, list_pfs
-from vferry.verbs.transaction import survey, unfinished
+from vferry.verbs.pending import unfinished
+from vferry.verbs.places import survey
 
 __all__ = ["examine"]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fence``, ``unfence`` and ``release``: keep frames from a VF, take that back, or give the VF up."""
+"""``fence`` and ``unfence``: keep frames from a VF, and take that back."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import msgspec
 
 from vferry.core.capability import CapabilityTable, capability_key, find_table
-from vferry.core.compare import Difference
 from vferry.core.errors import RefusedError
 from vferry.core.fence import (
     ASSUMED_PARKING_VID,
     Column,
     Evidence,
+    FenceImpossibleError,
     FencePlan,
     Grade,
     Lever,
@@ -23,25 +23,24 @@ from vferry.core.fence import (
     plan_fence,
 )
 from vferry.core.levers import lever_rows
-from vferry.core.model import ZERO_MAC, AdminState, LinkState, Rate
+from vferry.core.model import AdminState
 from vferry.core.undo import IdentityChangedError, UndoKind, UndoRecord, identity_changes
-from vferry.ports.nic import NicError
 from vferry.verbs.context import Context, VfRef, utc
-from vferry.verbs.converge import converge
+from vferry.verbs.converge import Converged
 from vferry.verbs.observe import Observer, Sighting
-from vferry.verbs.transaction import Applied, Change, PendingChangeError, Place, Transaction, survey, undo
+from vferry.verbs.pending import PendingChangeError, open_record, sweep, write_records
+from vferry.verbs.places import Place, survey
+from vferry.verbs.transaction import Applied, Change, Transaction
+from vferry.verbs.undo import undo
 
 __all__ = [
     "FenceRequest",
     "FencedVf",
     "NotFencedError",
-    "ReleasedVf",
     "UnfencedVf",
     "fence",
     "plan",
-    "plan_release",
     "plan_unfence",
-    "release",
     "unfence",
 ]
 
@@ -74,19 +73,8 @@ class UnfencedVf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pf: str
     vf: int
     shown: AdminState
-
-
-class ReleasedVf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One VF with default settings."""
-
-    pf: str
-    vf: int
-    shown: AdminState
-    not_shown: tuple[Difference, ...] = ()
-    kept: tuple[str, ...] = ()
-    """Settings that the driver would not bring back to their default, in words."""
-    user: str | None = None
-    """Who still uses the VF."""
+    was_fenced: bool = True
+    """False: no fence was on record for it, as when an earlier ``unfence`` was interrupted after it."""
 
 
 class NotFencedError(RefusedError):
@@ -114,6 +102,7 @@ def fence(
     :raise FailedError: it failed, and every VF is as it was before.
     :raise PersonNeededError: it failed and could not be undone.
     """
+    sweep(context)
     places = survey(context, refs)
     old = [_open_fence(context, place) for place in places]
     plans = [_plan_one(place, record, request) for place, record in zip(places, old, strict=True)]
@@ -133,59 +122,49 @@ def fence(
 def unfence(context: Context, refs: Sequence[VfRef]) -> list[UnfencedVf]:
     """Bring fenced VFs back to exactly what they were.
 
-    :raise NotFencedError: no fence is on record for a VF; nothing was changed.
+    :raise NotFencedError: none of the VFs is fenced, or one shows a parking MAC without a record; nothing was changed.
     :raise IdentityChangedError: the VF is not the one that was fenced.
     :raise PersonNeededError: it could not be undone; the record is kept.
     """
+    sweep(context)
     records = plan_unfence(context, refs)
     places = survey(context, refs)
-    converged = undo(context, records)
-    return [
-        UnfencedVf(pf=place.pf.name, vf=place.facts.index, shown=result.shown or AdminState())
-        for place, result in zip(places, converged, strict=True)
-    ]
+    fenced = [record for record in records if record is not None]
+    # From now on no record says that its VF is completely fenced.
+    opened = [msgspec.structs.replace(record, completed=False) for record in fenced if record.completed]
+    write_records(context, opened, old=[record for record in fenced if record.completed])
+    shown = dict(zip((record.key for record in fenced), undo(context, fenced), strict=True))
+    return [_unfenced(place, shown.get(place.key)) for place in places]
 
 
-def plan_unfence(context: Context, refs: Sequence[VfRef]) -> list[UndoRecord]:
-    """Return the undo records of fenced VFs; changes nothing.
+def _unfenced(place: Place, converged: Converged | None) -> UnfencedVf:
+    pf, vf = place.ref
+    if converged is None:
+        return UnfencedVf(pf=pf, vf=vf, shown=place.reading.admin, was_fenced=False)
+    return UnfencedVf(pf=pf, vf=vf, shown=converged.shown or AdminState())
 
-    :raise NotFencedError: no fence is on record for a VF.
+
+def plan_unfence(context: Context, refs: Sequence[VfRef]) -> list[UndoRecord | None]:
+    """Return the undo records of fenced VFs; None for one that is not fenced. Changes nothing.
+
+    :raise NotFencedError: none of the VFs is fenced, or one shows a parking MAC without a record.
     :raise IdentityChangedError: the VF is not the one that was fenced.
     """
     places = survey(context, refs)
     records = [_open_fence(context, place) for place in places]
-    found = [record for record in records if record is not None]
-    if len(found) != len(places):
-        place = next(place for place, record in zip(places, records, strict=True) if record is None)
+    missing = [place for place, record in zip(places, records, strict=True) if record is None]
+    strange = [place for place in missing if is_parking_mac(place.reading.admin.mac)]
+    if strange or len(missing) == len(places):
+        place = (strange or missing)[0]
         raise NotFencedError(
             "unfence a VF",
             host=place.host.hostname,
             pf=place.pf.name,
             vf=place.facts.index,
-            why="no fence is on record for it" + _hint_of_parking(place),
+            why="no fence is on record for it" + (", though it shows a parking MAC" if strange else ""),
             next_step=f"'vferry show {place.ref}' says what it is set to; 'vferry doctor' looks for hazards",
         )
-    return found
-
-
-def plan_release(context: Context, refs: Sequence[VfRef], tables: tuple[CapabilityTable, ...]) -> list[Change]:
-    """Say what ``release`` would set; changes nothing.
-
-    :raise PendingChangeError: a restore or a probe of a VF is not over.
-    """
-    return [Change(vf=place.ref, wanted=_defaults(place, tables)) for place in _releasable(context, refs)]
-
-
-def release(context: Context, refs: Sequence[VfRef], tables: tuple[CapabilityTable, ...]) -> list[ReleasedVf]:
-    """Bring VFs back to defaults and forget their fences: the next tenant inherits nothing.
-
-    A setting whose default the driver refuses is reported, and the rest is set all the same.
-
-    :raise PendingChangeError: a restore or a probe of a VF is not over; nothing was changed.
-    :raise FailedError: a VF cannot be set; the others were.
-    """
-    places = _releasable(context, refs)
-    return [_release_one(context, place, _defaults(place, tables)) for place in places]
+    return records
 
 
 def _open_fence(context: Context, place: Place) -> UndoRecord | None:
@@ -194,7 +173,7 @@ def _open_fence(context: Context, place: Place) -> UndoRecord | None:
     :raise PendingChangeError: another verb's record.
     :raise IdentityChangedError: the record is about another life of the VF.
     """
-    record = context.journal.get(place.key)
+    record = open_record(context, place.key)
     if record is None:
         return None
     if record.kind is not UndoKind.FENCE:
@@ -216,16 +195,20 @@ def _plan_one(place: Place, record: UndoRecord | None, request: FenceRequest) ->
             why="its PF's driver offers no VF settings, so there is no lever",
             next_step="unplug the VF from the VM and unbind it",
         )
-    return plan_fence(
-        lever_rows(place.pf),
-        mode=request.mode,
-        now=place.reading.admin if record is None else record.before,
-        can_reset=place.facts.address is not None,
-        capabilities=find_table(capability_key(place.host, place.pf), request.tables),
-        parking=parking_mac(place.pf.permanent_address or place.pf.device, place.facts.index),
-        parking_vid=request.parking_vid,
-        required=request.required,
-    )
+    try:
+        return plan_fence(
+            lever_rows(place.pf),
+            mode=request.mode,
+            now=place.reading.admin if record is None else record.before,
+            can_reset=place.facts.address is not None,
+            capabilities=find_table(capability_key(place.host, place.pf), request.tables),
+            parking=parking_mac(place.pf.permanent_address or place.pf.device, place.facts.index),
+            parking_vid=request.parking_vid,
+            required=request.required,
+        )
+    except FenceImpossibleError as error:
+        error.host, error.pf, error.vf = place.host.hostname, place.pf.name, place.facts.index
+        raise
 
 
 def _details(chosen: FencePlan, request: FenceRequest) -> dict[str, str]:
@@ -246,68 +229,3 @@ def _fenced(place: Place, chosen: FencePlan, done: Applied, record: UndoRecord |
         before=done.before,
         already=record is not None and record.completed and not done.changed,
     )
-
-
-def _hint_of_parking(place: Place) -> str:
-    return ", though it shows a parking MAC" if is_parking_mac(place.reading.admin.mac) else ""
-
-
-def _releasable(context: Context, refs: Sequence[VfRef]) -> list[Place]:
-    places = survey(context, refs)
-    for place in places:
-        record = context.journal.get(place.key)
-        unfinished = record is not None and record.kind in (UndoKind.RESTORE, UndoKind.PROBE)
-        if record is not None and unfinished and not identity_changes(record.identity, place.identity):
-            raise PendingChangeError(record, host=place.host.hostname, wanted=UndoKind.RELEASE)
-    return places
-
-
-def _defaults(place: Place, tables: tuple[CapabilityTable, ...]) -> AdminState:
-    """Return the driver's own defaults where a table knows them, else the safest; only what the driver reports."""
-    table = find_table(capability_key(place.host, place.pf), tables)
-    safest = AdminState(
-        mac=ZERO_MAC,
-        vlans=(),
-        rate=Rate(min_tx=0, max_tx=0),
-        spoofchk=True,
-        link_state=LinkState.AUTO,
-        rss_query=False,
-        trust=False,
-    )
-    known = safest if table is None or table.defaults is None else table.defaults
-    shown = place.reading.admin
-    fields = {
-        name: getattr(known, name) if getattr(known, name) is not None else getattr(safest, name)
-        for name in safest.__struct_fields__
-        if getattr(shown, name) is not None
-    }
-    return AdminState(**fields)
-
-
-def _release_one(context: Context, place: Place, wanted: AdminState) -> ReleasedVf:
-    """Set one attribute after the other: a default that the driver refuses must not keep the others from being set."""
-    kept: list[str] = []
-    not_shown: list[Difference] = []
-    shown = place.reading.admin
-    for name in wanted.__struct_fields__:
-        value = getattr(wanted, name)
-        if value is None:
-            continue
-        applied, error = _release_setting(context, place, AdminState(**{name: value}))
-        if error is not None:
-            kept.append(f"{name}: {error.why}")
-        shown = applied or shown
-    context.journal.remove(place.key)
-    return ReleasedVf(
-        pf=place.pf.name,
-        vf=place.facts.index,
-        shown=shown,
-        not_shown=tuple(not_shown),
-        kept=tuple(kept),
-        user=place.facts.user,
-    )
-
-
-def _release_setting(context: Context, place: Place, wanted: AdminState) -> tuple[AdminState | None, NicError | None]:
-    result = converge(context, place.pf.name, {place.facts.index: wanted})[place.facts.index]
-    return result.shown, result.error

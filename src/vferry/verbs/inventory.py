@@ -10,7 +10,8 @@ from vferry.core.model import FunctionState, HostFacts, PciState, PfFacts, VfFac
 from vferry.core.undo import UndoRecord
 from vferry.ports.nic import NicError
 from vferry.verbs.context import Context, VfRef
-from vferry.verbs.transaction import survey
+from vferry.verbs.pending import open_record
+from vferry.verbs.places import survey
 
 __all__ = ["ListedPf", "ShownVf", "list_pfs", "show"]
 
@@ -74,7 +75,7 @@ def show(context: Context, ref: VfRef, tables: tuple[CapabilityTable, ...]) -> S
         reading=place.reading,
         pci=context.nic.read_pci(*place.ref),
         function=context.nic.read_function(*place.ref),
-        undo=context.journal.get(place.key),
+        undo=open_record(context, place.key),
         capabilities=find_table(capability_key(place.host, place.pf), tables),
     )
 

@@ -15,7 +15,7 @@ from vferry.core.model import ZERO_MAC, AdminState, VfStatistics
 from vferry.ports.nic import NicError
 from vferry.ports.witness import Prober, Witness
 from vferry.verbs.context import Context
-from vferry.verbs.transaction import Place
+from vferry.verbs.places import Place
 
 __all__ = ["Observer", "Sighting"]
 

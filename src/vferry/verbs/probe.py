@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 
 from vferry.core.capability import CapabilityTable, Feature, Learned, Verdict, capability_key
@@ -11,17 +12,26 @@ from vferry.core.errors import RefusedError
 from vferry.core.fence import ASSUMED_PARKING_VID, parking_mac
 from vferry.core.model import DOT1AD, DOT1Q, ZERO_MAC, AdminState, LinkState, Rate, Vlan
 from vferry.core.undo import UndoKind, UndoRecord
-from vferry.ports.nic import BusyError, UnknownOutcomeError
+from vferry.ports.nic import BusyError, NoSuchFunctionError, NotPermittedError, UnknownOutcomeError
 from vferry.verbs.context import Context, VfRef, utc
-from vferry.verbs.converge import Converged, converge
-from vferry.verbs.transaction import PendingChangeError, Place, survey, sweep, undo
+from vferry.verbs.converge import Converged, converge, read_patiently
+from vferry.verbs.pending import PendingChangeError, open_record, sweep
+from vferry.verbs.places import Place, survey
+from vferry.verbs.undo import undo
 
-__all__ = ["NoFreeVfError", "choose_free_vf", "probe", "probe_vf", "trials"]
+__all__ = ["NoFreeVfError", "choose_free_vf", "plan_probe", "probe", "probe_vf", "trials"]
 
 PROBE_VID = ASSUMED_PARKING_VID - 1
 """The VLAN tried on a free VF; any one does, since nobody uses the VF."""
 
+NOT_PERMITTED = frozenset({errno.EPERM, errno.EACCES})
+
+ZERO_GUID = "00:00:00:00:00:00:00:00"
+NODE_GUID = "02:00:00:00:76:66:00:01"
+PORT_GUID = "02:00:00:00:76:66:00:02"
+
 _UNTOUCHED = (None, ZERO_MAC)
+_NOTHING = AdminState()
 
 
 class NoFreeVfError(RefusedError):
@@ -32,13 +42,22 @@ def probe(context: Context, pf: str, *, vf: int | None = None) -> CapabilityTabl
     """Learn what the driver of ``pf`` can do.
 
     :param vf: the VF to try on; the last free one if not given.
-    :raise NoFreeVfError: the VF, or every VF, is in use or in the hands of another verb.
+    :raise NoFreeVfError: the VF, or every VF, is in use.
+    :raise PendingChangeError: the VF is in the hands of another verb.
     :raise PersonNeededError: the VF could not be brought back; its undo record is kept.
     """
-    open_records = sweep(context)
-    for record in open_records:
-        if record.kind is UndoKind.PROBE:
+    device = context.nic.pf(pf).device
+    for record in sweep(context):
+        if record.kind is UndoKind.PROBE and record.key.device == device:
             undo(context, [record])
+    return probe_vf(context, plan_probe(context, pf, vf=vf))
+
+
+def plan_probe(context: Context, pf: str, *, vf: int | None = None) -> Place:
+    """Return the VF that ``probe`` would try on; changes nothing.
+
+    :raise NoFreeVfError: the VF, or every VF, is in use.
+    """
     index = choose_free_vf(context, pf) if vf is None else vf
     place = survey(context, [VfRef(pf, index)])[0]
     if place.facts.user is not None:
@@ -50,7 +69,7 @@ def probe(context: Context, pf: str, *, vf: int | None = None) -> CapabilityTabl
             why=f"it is in use: {place.facts.user}",
             next_step="name a free VF with --vf, or create one more",
         )
-    return probe_vf(context, place)
+    return place
 
 
 def choose_free_vf(context: Context, pf: str) -> int:
@@ -58,7 +77,7 @@ def choose_free_vf(context: Context, pf: str) -> int:
 
     :raise NoFreeVfError: there is none.
     """
-    reading = {vf.index: vf.admin for vf in context.nic.read(pf).vfs}
+    reading = {vf.index: vf.admin for vf in read_patiently(context, pf).vfs}
     device = context.nic.pf(pf).device
     taken = {record.key.index for record in context.journal.records() if record.key.device == device}
     free = [vf.index for vf in context.nic.vfs(pf) if vf.user is None and vf.index not in taken]
@@ -95,6 +114,15 @@ def probe_vf(context: Context, place: Place) -> CapabilityTable:
         features = dict(_learn(context, place))
     finally:
         undo(context, [record])
+    if features and all(learned.errno in NOT_PERMITTED for learned in features.values()):
+        raise NotPermittedError(
+            "probe a VF",
+            host=place.host.hostname,
+            pf=place.pf.name,
+            vf=place.facts.index,
+            why="every setting was refused for want of permission, which says nothing about the driver",
+            next_step="run it as root, or with CAP_NET_ADMIN",
+        )
     before = place.reading.admin
     return CapabilityTable(
         key=key,
@@ -106,7 +134,7 @@ def probe_vf(context: Context, place: Place) -> CapabilityTable:
 
 
 def _record(context: Context, place: Place) -> UndoRecord:
-    old = context.journal.get(place.key)
+    old = open_record(context, place.key)
     if old is not None:
         raise PendingChangeError(old, host=place.host.hostname, wanted=UndoKind.PROBE)
     record = UndoRecord(
@@ -132,20 +160,27 @@ def _learn(context: Context, place: Place) -> Iterator[tuple[Feature, Learned]]:
     for feature, trial in trials(place).items():
         if feature in (Feature.MAX_TX_RATE, Feature.MIN_TX_RATE) and not rates_can_be_tried:
             continue  # refused without a link: that says nothing about the driver
-        shown = context.nic.read(place.pf.name).vfs[place.facts.index].admin
+        shown = _shown(context, place)
         change = change_needed(trial(shown), shown)
         if change == AdminState():
             continue  # nothing would be tried
-        result = converge(context, place.pf.name, {place.facts.index: change})[place.facts.index]
-        learned = _verdict(result)
+        result = converge(context, place.pf.name, {place.facts.index: change}, known=place.pf_reading)
+        learned = _verdict(result[place.facts.index])
         if learned is not None:
             yield feature, learned
         if feature is not Feature.MAC:  # the next trial takes that MAC away
             _back(context, place)
 
 
+def _shown(context: Context, place: Place) -> AdminState:
+    found = [vf.admin for vf in read_patiently(context, place.pf.name).vfs if vf.index == place.facts.index]
+    if not found:
+        raise NoSuchFunctionError("probe a VF", pf=place.pf.name, vf=place.facts.index, why="the VF is gone")
+    return found[0]
+
+
 def _back(context: Context, place: Place) -> None:
-    converge(context, place.pf.name, {place.facts.index: place.reading.admin})
+    converge(context, place.pf.name, {place.facts.index: place.reading.admin}, known=place.pf_reading)
 
 
 def _verdict(result: Converged) -> Learned | None:
@@ -162,30 +197,43 @@ Trial = Callable[[AdminState], AdminState]
 
 
 def trials(place: Place) -> dict[Feature, Trial]:
-    """Return what to set, for each feature, given what the VF shows."""
+    """Return what to set, for each feature, given what the VF shows.
+
+    What the driver does not show cannot be brought back: it is set to nothing but what an untouched VF has, or, where
+    that would tell nothing, not at all.
+    """
     mac = parking_mac(place.pf.permanent_address or place.pf.device, place.facts.index)
     return {
-        Feature.MAC: lambda _: AdminState(mac=mac),
+        Feature.MAC: lambda now: _NOTHING if now.mac is None else AdminState(mac=mac),
         Feature.MAC_ZERO: lambda _: AdminState(mac=ZERO_MAC),
-        Feature.VLAN: lambda now: AdminState(vlans=(Vlan(vid=_other_vid(now), proto=DOT1Q),)),
-        Feature.VLAN_QOS: lambda now: AdminState(vlans=(Vlan(vid=_other_vid(now), qos=5, proto=DOT1Q),)),
-        Feature.VLAN_DOT1AD: lambda now: AdminState(vlans=(Vlan(vid=_other_vid(now), proto=DOT1AD),)),
+        Feature.VLAN: lambda now: AdminState(vlans=()) if now.vlans is None else _vlan(now),
+        Feature.VLAN_QOS: lambda now: _NOTHING if now.vlans is None else _vlan(now, qos=5),
+        Feature.VLAN_DOT1AD: lambda now: _NOTHING if now.vlans is None else _vlan(now, proto=DOT1AD),
         Feature.MAX_TX_RATE: lambda now: AdminState(rate=Rate(min_tx=0, max_tx=_other_rate(now))),
-        Feature.MIN_TX_RATE: lambda now: AdminState(rate=Rate(min_tx=50, max_tx=_other_rate(now))),
+        Feature.MIN_TX_RATE: lambda now: (
+            _NOTHING if now.rate is None else AdminState(rate=Rate(min_tx=50, max_tx=_other_rate(now)))
+        ),
         Feature.SPOOFCHK: lambda now: AdminState(spoofchk=not now.spoofchk),
-        Feature.LINK_STATE_ENABLE: lambda _: AdminState(link_state=LinkState.ENABLE),
-        Feature.LINK_STATE_DISABLE: lambda _: AdminState(link_state=LinkState.DISABLE),
-        Feature.RSS_QUERY: lambda now: AdminState(rss_query=not now.rss_query),
-        Feature.TRUST: lambda now: AdminState(trust=not now.trust),
-        Feature.NODE_GUID: lambda _: AdminState(node_guid="02:00:00:00:76:66:00:01"),
-        Feature.PORT_GUID: lambda _: AdminState(port_guid="02:00:00:00:76:66:00:02"),
+        Feature.LINK_STATE_ENABLE: lambda now: _link(now, LinkState.ENABLE),
+        Feature.LINK_STATE_DISABLE: lambda now: _link(now, LinkState.DISABLE),
+        Feature.RSS_QUERY: lambda now: AdminState(rss_query=now.rss_query is False),
+        Feature.TRUST: lambda now: AdminState(trust=now.trust is False),
+        Feature.NODE_GUID: lambda now: AdminState(node_guid=ZERO_GUID if now.node_guid is None else NODE_GUID),
+        Feature.PORT_GUID: lambda now: AdminState(port_guid=ZERO_GUID if now.port_guid is None else PORT_GUID),
     }
 
 
-def _other_vid(now: AdminState) -> int:
-    return PROBE_VID if not any(vlan.vid == PROBE_VID for vlan in now.vlans or ()) else PROBE_VID - 1
+def _vlan(now: AdminState, *, qos: int = 0, proto: str = DOT1Q) -> AdminState:
+    vid = PROBE_VID if not any(vlan.vid == PROBE_VID for vlan in now.vlans or ()) else PROBE_VID - 1
+    return AdminState(vlans=(Vlan(vid=vid, qos=qos, proto=proto),))
+
+
+def _link(now: AdminState, state: LinkState) -> AdminState:
+    return _NOTHING if now.link_state is None else AdminState(link_state=state)
 
 
 def _other_rate(now: AdminState) -> int:
     """Some NICs have steps of 50 or 100 Mbit/s, and none is slower than this."""
-    return 200 if now.rate is not None and now.rate.max_tx == 100 else 100
+    if now.rate is None:
+        return 0
+    return 200 if now.rate.max_tx == 100 else 100

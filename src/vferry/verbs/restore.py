@@ -15,11 +15,15 @@ from vferry.core.model import AdminState, FunctionState, PciState
 from vferry.core.preflight import Preflight
 from vferry.core.record import Record
 from vferry.core.undo import UndoKind, UndoRecord
+from vferry.ports.nic import NicError
 from vferry.verbs.check import CheckRefusedError, Pair, Terms, check_record
 from vferry.verbs.context import Context, VfRef, utc
 from vferry.verbs.converge import Converged
+from vferry.verbs.pending import open_record, same_transaction, sweep, way_out
+from vferry.verbs.places import Place, survey
 from vferry.verbs.probe import probe_vf
-from vferry.verbs.transaction import Applied, Change, Place, Transaction, survey, sweep, undo
+from vferry.verbs.transaction import Applied, Change, Transaction
+from vferry.verbs.undo import undo
 
 __all__ = [
     "NothingToUndoError",
@@ -124,7 +128,7 @@ def restore(context: Context, record: Record, pairs: Sequence[Pair], terms: Term
     :raise FailedError: it failed, and every VF is as it was before.
     :raise PersonNeededError: it failed and could not be undone.
     """
-    sweep(context)
+    _take_back_probes(context, sweep(context), survey(context, [ref for _, ref in pairs]))
     learned = _learn(context, pairs, terms)
     terms = msgspec.structs.replace(terms, tables=(*learned, *terms.tables))
     preflight, changes = plan_restore(context, record, pairs, terms)
@@ -135,37 +139,56 @@ def restore(context: Context, record: Record, pairs: Sequence[Pair], terms: Term
         name=f"restore {utc(context.clock)}",
         details={"vm": record.vm or "", "saved_at": record.saved_at, "source": record.host.hostname},
     ).run()
-    places = survey(context, [change.vf for change in changes])
-    rows = zip(pairs, applied, changes, places, strict=True)
     return RestoreReport(
-        vfs=tuple(_restored(context, pair, done, change, place) for pair, done, change, place in rows),
+        vfs=tuple(
+            _restored(context, pair, done, change) for pair, done, change in zip(pairs, applied, changes, strict=True)
+        ),
         findings=preflight.findings,
         losses=preflight.losses,
         learned=learned,
     )
 
 
-def undo_restore(context: Context, refs: Sequence[VfRef]) -> list[Converged]:
+def undo_restore(context: Context, refs: Sequence[VfRef]) -> dict[VfRef, Converged]:
     """Take an interrupted restore back: all VFs of it, also those not named.
 
-    :raise NothingToUndoError: there is none for one of these VFs.
+    A VF that the restore had not come to yet is as before, and needs no undo.
+
+    :raise NothingToUndoError: no restore of any of these VFs is on record, or another verb has one in its hands.
     :raise PersonNeededError: it could not be undone; the records are kept.
     """
     open_records = sweep(context)
-    named: dict[VfRef, UndoRecord | None] = {place.ref: None for place in survey(context, refs)}
-    for place in survey(context, refs):
-        named[place.ref] = next((record for record in open_records if record.key == place.key), None)
-    for ref, record in named.items():
-        if record is None or record.kind is not UndoKind.RESTORE:
-            raise NothingToUndoError(
-                "take a restore back",
-                pf=ref.pf,
-                vf=ref.vf,
-                why="no interrupted restore is on record for this VF",
-                next_step=f"'vferry show {ref}' says what is; 'vferry release {ref}' brings it back to defaults",
-            )
-    transactions = {record.transaction for record in named.values() if record is not None}
-    return undo(context, [record for record in open_records if record.transaction in transactions])
+    places = survey(context, refs)
+    on_record = {record.key: record for record in open_records}
+    named = [on_record[place.key] for place in places if place.key in on_record]
+    other = next((record for record in named if record.kind not in (UndoKind.RESTORE, UndoKind.PROBE)), None)
+    if other is not None or not named:
+        raise _nothing_to_undo(places[0], other)
+    undone = [record for record in open_records if any(same_transaction(record, one) for one in named)]
+    refs_now = [VfRef(record.identity.pf, record.key.index) for record in undone]
+    return dict(zip(refs_now, undo(context, undone), strict=True))
+
+
+def _nothing_to_undo(place: Place, other: UndoRecord | None) -> NothingToUndoError:
+    pf, vf = place.ref if other is None else (other.identity.pf, other.key.index)
+    return NothingToUndoError(
+        "take a restore back",
+        host=place.host.hostname,
+        pf=pf,
+        vf=vf,
+        why="no interrupted restore is on record for this VF"
+        + ("" if other is None else f": '{other.kind.value}' of {other.started} is"),
+        next_step=f"'vferry show {pf}/{vf}' says what is; "
+        + (f"'vferry release {pf}/{vf}' brings it back to defaults" if other is None else way_out(other)),
+    )
+
+
+def _take_back_probes(context: Context, open_records: Sequence[UndoRecord], places: Sequence[Place]) -> None:
+    """Undo probes of the targets that an interrupted restore has left: they were part of it."""
+    keys = {place.key for place in places}
+    for record in open_records:
+        if record.kind is UndoKind.PROBE and record.key in keys:
+            undo(context, [record])
 
 
 def verify(context: Context, record: Record, pairs: Sequence[Pair], terms: Terms) -> VerifyReport:
@@ -206,7 +229,7 @@ def _learn(context: Context, pairs: Sequence[Pair], terms: Terms) -> tuple[Capab
     for place in survey(context, [ref for _, ref in pairs]):
         key = capability_key(place.host, place.pf)
         known = find_table(key, (*learned, *terms.tables))
-        interrupted = context.journal.get(place.key) is not None
+        interrupted = open_record(context, place.key) is not None
         if known is not None or key is None or place.facts.user is not None or interrupted:
             continue
         if place.pf_reading.has_settings:
@@ -219,15 +242,19 @@ def _may_write_pci(place: Place, saved: PciState | None) -> bool:
     return saved is not None and place.facts.address is not None and place.facts.driver is None
 
 
-def _restored(context: Context, pair: Pair, done: Applied, change: Change, place: Place) -> RestoredVf:
+def _restored(context: Context, pair: Pair, done: Applied, change: Change) -> RestoredVf:
     saved, ref = pair
+    try:
+        pci = _pci_in_words(saved.pci, context.nic.read_pci(*ref), written=change.pci is not None)
+    except NicError as error:  # the restore is complete all the same
+        pci = f"cannot be read: {error.why or error.what}"
     return RestoredVf(
         saved=saved.name,
         vf=str(ref),
         admin=done.shown,
         changed=done.changed,
         not_shown=done.not_shown,
-        pci=_pci_in_words(saved.pci, context.nic.read_pci(*place.ref), written=change.pci is not None),
+        pci=pci,
     )
 
 

@@ -9,7 +9,7 @@ from vferry.core.errors import RefusedError, UsageError
 from vferry.core.model import DeclaredState, EswitchMode
 from vferry.core.record import Record, SavedVf
 from vferry.verbs.context import Context, VfRef, utc
-from vferry.verbs.transaction import Place, survey
+from vferry.verbs.places import Place, survey
 
 __all__ = ["NothingToSaveError", "save"]
 

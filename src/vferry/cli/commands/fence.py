@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from vferry.cli.names import resolve_all
 from vferry.cli.progress import progress
 from vferry.cli.records import columns
@@ -13,7 +15,7 @@ from vferry.core.fence import FencePlan, Mode
 from vferry.core.model import AdminState
 from vferry.verbs.fence import FencedVf, FenceRequest, fence, plan
 from vferry.verbs.observe import Observer
-from vferry.verbs.transaction import survey
+from vferry.verbs.places import survey
 
 __all__ = ["run"]
 
@@ -59,7 +61,9 @@ def _observer(session: Session) -> Observer:
     host, _, interface = name.partition("%")
     if not host or host.startswith("-"):
         raise UsageError("ask a witness", why=f"{name!r} names no host")
-    command = session.arguments.witness_command.split()
+    command = shlex.split(session.arguments.witness_command)
+    if not command:
+        raise UsageError("ask a witness", why="--witness-command is empty")
     return Observer(FrameProber(), RemoteWitness(command, host, interface or None), witness_name=host)
 
 

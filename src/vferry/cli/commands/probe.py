@@ -8,9 +8,7 @@ from vferry.cli.progress import progress
 from vferry.cli.session import DONE, Session
 from vferry.cli.text import admin_text
 from vferry.core.capability import Learned
-from vferry.verbs.context import VfRef
-from vferry.verbs.probe import choose_free_vf, probe, trials
-from vferry.verbs.transaction import survey
+from vferry.verbs.probe import plan_probe, probe, trials
 
 __all__ = ["run"]
 
@@ -31,8 +29,7 @@ def run(session: Session) -> int:
 
 
 def _plan(session: Session, pf: str, vf: int | None) -> int:
-    index = choose_free_vf(session.context, pf) if vf is None else vf
-    place = survey(session.context, [VfRef(pf, index)])[0]
+    place = plan_probe(session.context, pf, vf=vf)
     names = [feature.value for feature in trials(place)]
     session.print(
         {"dry_run": True, "vf": str(place.ref), "try": names, "undo": place.reading.admin},

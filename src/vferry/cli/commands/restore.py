@@ -14,8 +14,8 @@ from vferry.core.compare import change_needed
 from vferry.core.errors import UsageError
 from vferry.core.model import AdminState
 from vferry.verbs.check import CheckRefusedError
+from vferry.verbs.places import survey
 from vferry.verbs.restore import plan_restore, restore, undo_restore
-from vferry.verbs.transaction import survey
 
 __all__ = ["run"]
 
@@ -38,7 +38,7 @@ def _restore(session: Session) -> int:
     pairs = pair_up(session.context.nic, record, arguments.vfs)
     with progress(f"restoring {len(pairs)} VFs"):
         report = restore(session.context, record, pairs, terms(session))
-    session.keep(report.learned)
+    session.keep_if_possible(report.learned)
     lines = finding_lines(report.findings)
     for vf in report.vfs:
         what = "restored and read back" if vf.changed else "was already as saved"
@@ -89,6 +89,6 @@ def _undo(session: Session) -> int:
     refs = resolve_all(session.context.nic, [arguments.file, *arguments.vfs])
     with progress("taking the restore back"):
         undone = undo_restore(session.context, refs)
-    lines = [f"as before: {admin_text(result.shown or AdminState())}" for result in undone]
-    session.print({"undone": [result.shown for result in undone]}, *lines)
+    lines = [f"{ref}: as before: {admin_text(result.shown or AdminState())}" for ref, result in undone.items()]
+    session.print({"vfs": [{"vf": str(ref), "shown": result.shown} for ref, result in undone.items()]}, *lines)
     return DONE

@@ -31,12 +31,20 @@ def run(session: Session) -> int:
     data = encode_json(record)
     if arguments.output is None:
         sys.stdout.buffer.write(data)
-        sys.stdout.flush()
+        sys.stdout.buffer.flush()
         return DONE
-    write_durably(os.path.abspath(arguments.output), data)
+    _write(os.path.realpath(arguments.output), data)
     names = [vf.name for vf in record.vfs]
     session.print({"file": arguments.output, "vfs": names}, f"saved {', '.join(names)} to {arguments.output}")
     return DONE
+
+
+def _write(path: str, data: bytes) -> None:
+    if os.path.exists(path) and not os.path.isfile(path):  # a device or a pipe is written to, never replaced
+        with open(path, "wb") as file:
+            file.write(data)
+    else:
+        write_durably(path, data, beside=f"{path}.{os.getpid()}.new")
 
 
 def _declared(nic: Nic, macs: list[str], mtus: list[str]) -> Mapping[VfRef, DeclaredState]:

@@ -7,7 +7,7 @@ from vferry.cli.names import resolve_all
 from vferry.cli.progress import progress
 from vferry.cli.session import DONE, Session
 from vferry.cli.text import admin_text
-from vferry.verbs.fence import plan_unfence, unfence
+from vferry.verbs.fence import UnfencedVf, plan_unfence, unfence
 
 __all__ = ["run"]
 
@@ -17,11 +17,20 @@ def run(session: Session) -> int:
     refs = resolve_all(session.context.nic, session.arguments.vfs)
     if session.arguments.dry_run:
         records = plan_unfence(session.context, refs)
-        rows = [{"vf": str(ref), "set": one.before} for ref, one in zip(refs, records, strict=True)]
-        lines = [f"{ref}: would set {admin_text(one.before)}" for ref, one in zip(refs, records, strict=True)]
+        found = dict(zip(refs, records, strict=True))
+        rows = [{"vf": str(ref), "set": None if one is None else one.before} for ref, one in found.items()]
+        lines = [
+            f"{ref}: is not fenced" if one is None else f"{ref}: would set {admin_text(one.before)}"
+            for ref, one in found.items()
+        ]
         session.print({"dry_run": True, "vfs": rows}, *lines)
         return DONE
     with progress(f"unfencing {len(refs)} VFs"):
         done = unfence(session.context, refs)
-    session.print({"vfs": done}, *(f"{one.pf}/{one.vf}: as before: {admin_text(one.shown)}" for one in done))
+    session.print({"vfs": done}, *(_line(one) for one in done))
     return DONE
+
+
+def _line(one: UnfencedVf) -> str:
+    what = "as before" if one.was_fenced else "was not fenced"
+    return f"{one.pf}/{one.vf}: {what}: {admin_text(one.shown)}"

@@ -28,6 +28,9 @@ __all__ = ["GarbledMessageError", "KernelError", "Located", "typed_error"]
 ENOTSUPP = 524
 """``include/linux/errno.h``: meant for the kernel's own use, but some drivers let it out."""
 
+_NAMES = {errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EAGAIN: "EAGAIN", ENOTSUPP: "ENOTSUPP"}
+"""Names where one number has several, as the kernel spells them, and the one that the C library does not know."""
+
 _KINDS: dict[int, type[NicError]] = {
     errno.EOPNOTSUPP: NotSupportedError,
     errno.ENOTTY: NotSupportedError,  # a PCI function without a reset method
@@ -63,7 +66,7 @@ _NEXT_STEPS: dict[type[NicError], str] = {
 
 
 class KernelError(OSError):
-    """The kernel's refusal of a netlink request: errno, and its own words where it has some (extended ack)."""
+    """A refusal with words of its own where it has some: the kernel's (extended ack), or this adapter's."""
 
 
 class GarbledMessageError(ValueError):
@@ -82,16 +85,17 @@ def typed_error(
         return IncompleteReadingError(what, why=str(error), host=host, pf=pf, vf=vf)
     number = errno.ETIMEDOUT if isinstance(error, TimeoutError) else error.errno
     kind = _KINDS.get(number or 0, NicError)
-    return kind(
-        what, errno=number, why=_words(error, number), next_step=_NEXT_STEPS.get(kind, ""), host=host, pf=pf, vf=vf
-    )
+    # Who has words of its own for the cause knows more than the general advice.
+    said = error.strerror if isinstance(error, KernelError) else None
+    advice = "" if said else _NEXT_STEPS.get(kind, "")
+    return kind(what, errno=number, why=_words(error, number), next_step=advice, host=host, pf=pf, vf=vf)
 
 
 def _words(error: OSError, number: int | None) -> str:
     """Return the name of the errno and the best text there is: the kernel's own, else the C library's."""
     if number is None:
         return str(error)
-    name = "ENOTSUPP" if number == ENOTSUPP else errno.errorcode.get(number, f"error {number}")
+    name = _NAMES.get(number) or errno.errorcode.get(number, f"error {number}")
     said = error.strerror if isinstance(error, KernelError | TimeoutError) else None
     text = said or ("operation is not supported" if number == ENOTSUPP else os.strerror(number))
     return f"{name}: {text}" + (f" ({error.filename})" if error.filename else "")

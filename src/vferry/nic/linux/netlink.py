@@ -14,6 +14,7 @@ of a socket is about the wait for an answer, after ``send()``.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import socket
 import struct
@@ -83,8 +84,8 @@ _MESSAGE = struct.Struct("=IHHII")
 """``struct nlmsghdr``: length, type, flags, sequence number, port."""
 _ACK = struct.Struct("=IHHIIi")
 """``struct nlmsghdr`` and the first field of ``struct nlmsgerr``: the negative errno, or 0."""
-_ACK_ECHO = _ACK.size
-"""Offset of the request's header in an acknowledgement."""
+_PLAIN_ACK = _ACK.size + HEADER_SIZE
+"""Octets of an acknowledgement without extended-ack attributes: it ends with the header of the request."""
 _ATTRIBUTE = struct.Struct("=HH")
 """``struct nlattr``: length including this header, type."""
 _LENGTH = struct.Struct("=I")
@@ -197,6 +198,17 @@ def _extended_text(answer: Message) -> str | None:
     return answer.data[slice(*place)].rstrip(b"\0").decode("utf-8", "replace") if place else None
 
 
+class _ForgettableSocket(socket.socket):
+    """A socket that may be left to the garbage collector, as armed changes are."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        # Not where the kernel refused to make the socket: there is nothing to close then.
+        if self.fileno() >= 0:
+            self.close()
+
+
 class NetlinkSocket:
     """A netlink socket that talks to the kernel only.
 
@@ -211,6 +223,9 @@ class NetlinkSocket:
         self._socket = sock
         self._deadline = deadline
         self._sequence = 0
+        # Anonymous memory gets its pages when an answer first reaches them; 1 MiB of a bytearray would be cleared
+        # at once (0.5 ms), and that much for each receive would be mapped and unmapped each time (40 us).
+        self._buffer = mmap.mmap(-1, _RECEIVE)
         # SO_RCVTIMEO and not settimeout(): that polls before every receive, one more system call for each answer.
         seconds, fraction = divmod(deadline, 1)
         # A timeval of zero would mean "for ever".
@@ -223,7 +238,7 @@ class NetlinkSocket:
 
         :raise OSError: the kernel has no such protocol.
         """
-        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        sock = _ForgettableSocket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         try:
             try:
                 sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE)
@@ -238,9 +253,6 @@ class NetlinkSocket:
             sock.close()
             raise
         return cls(sock, deadline)
-
-    def __del__(self) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the socket; closing it again does nothing."""
@@ -265,14 +277,14 @@ class NetlinkSocket:
         :raise GarbledMessageError: it is longer than a receive can take.
         """
         try:
-            data, _ancillary, flags, _sender = self._socket.recvmsg(_RECEIVE)
+            size = self._socket.recv_into(self._buffer, 0, socket.MSG_TRUNC)
         except BlockingIOError:
             raise TimeoutError(errno.ETIMEDOUT, f"no answer in {self._deadline:g} s") from None
-        if flags & socket.MSG_TRUNC:
-            raise GarbledMessageError(f"the kernel's answer does not fit into {_RECEIVE} octets")
-        if not data:
+        if size > _RECEIVE:
+            raise GarbledMessageError(f"the kernel's answer has {size} octets, more than the {_RECEIVE} it may have")
+        if not size:
             raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
-        return data
+        return self._buffer[:size]
 
     def _answers(self) -> Iterator[Message]:
         """Yield messages as they come, until the deadline."""
@@ -336,13 +348,13 @@ class NetlinkSocket:
         end = time.monotonic() + self._deadline
         while missing:
             data = self.receive()
-            if len(data) < _ACK_ECHO:
-                raise GarbledMessageError(f"an acknowledgement has {len(data)} octets")
-            length, kind, _flags, sequence, _port, number = unpack(data)
-            if kind == NLMSG_ERROR and not number and sequence in missing and length == len(data):
-                missing.remove(sequence)
-            else:
-                self._note_refusals(data, sequences.start, missing, outcomes)
+            if len(data) == _PLAIN_ACK:
+                # Nearly always: one acknowledgement, without words, and good.
+                length, kind, _flags, sequence, _port, number = unpack(data)
+                if length == _PLAIN_ACK and kind == NLMSG_ERROR and not number and sequence in missing:
+                    missing.remove(sequence)
+                    continue
+            self._note_refusals(data, sequences.start, missing, outcomes)
             if missing and time.monotonic() > end:
                 raise TimeoutError(errno.ETIMEDOUT, f"{len(missing)} of {len(outcomes)} requests have no answer")
         return outcomes

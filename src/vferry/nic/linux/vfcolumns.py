@@ -96,7 +96,7 @@ class _Layout:
     def _walk(self, block: bytes, mask: bytearray, indexes: list[int]) -> None:
         """Note the place of every attribute, cover its header, and collect where the VF's index is repeated."""
         mask[:_WORD] = _HEADER
-        ((container, _start, stop),) = every_attribute(block, 0, len(block))
+        container, _start, stop = next(every_attribute(block, 0, len(block)))
         if container != IFLA_VF_INFO or stop != len(block):
             raise _NoLayoutError
         for kind, start, end in every_attribute(block, _WORD, len(block)):

@@ -392,7 +392,11 @@ def _encode_vlans(vf: int, vlans: tuple[Vlan, ...]) -> bytes:
 
 def _protocol_octets(protocol: str) -> bytes:
     number = _PROTOCOL_NUMBERS.get(protocol)
-    return (int(protocol, 16) if number is None else number).to_bytes(2, "big")
+    if number is None:
+        number = int(protocol, 16)
+        if not 0 <= number <= 0xFFFF:
+            raise ValueError(f"an EtherType has 16 bits: {protocol}")
+    return number.to_bytes(2, "big")
 
 
 def _encode_guid(kind: int, vf: int, guid: str) -> bytes:
