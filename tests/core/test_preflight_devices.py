@@ -139,7 +139,7 @@ def test_mtu(
     source: int | None,
     declared: int | None,
     destination: int | None,
-    jumbo_rule: bool,  # noqa: FBT001 -- a column of the table above
+    jumbo_rule: bool,
     expected: list[tuple[str, Severity]],
 ) -> None:
     saved = saved_vf(pf=pf_facts(name="src", mtu=source), declared=DeclaredState(mac=MAC, mtu=declared))

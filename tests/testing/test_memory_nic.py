@@ -215,7 +215,7 @@ def test_a_later_change_of_the_mapping_does_not_reach_an_armed_request() -> None
 
 
 @pytest.mark.parametrize(("statistics", "limit"), [(False, MAX_VFS), (True, MAX_VFS_WITH_STATISTICS)])
-def test_lists_that_would_wrap_are_refused(limit: int, statistics: bool) -> None:  # noqa: FBT001
+def test_lists_that_would_wrap_are_refused(limit: int, statistics: bool) -> None:
     assert len(make(num_vfs=limit).read("eth0", statistics=statistics).vfs) == limit
     with pytest.raises(IncompleteReadingError):
         make(num_vfs=limit + 1).read("eth0", statistics=statistics)
@@ -375,7 +375,7 @@ def test_a_reboot_has_another_boot_id_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(("behaviour", "kept"), [(IGB_LIKE, False), (NETDEVSIM_LIKE, True)])
-def test_removed_vfs_and_their_settings(behaviour: Behaviour, kept: bool) -> None:  # noqa: FBT001
+def test_removed_vfs_and_their_settings(behaviour: Behaviour, kept: bool) -> None:
     nic = make(behaviour)
     wanted = AdminState(mac=MAC, trust=True)
     for vf in (0, 6):

@@ -42,10 +42,14 @@ PARKING_PREFIX = "02:76:66:"
 
 
 class Column(enum.Enum):
-    """What a fence has to cover."""
+    """What a fence has to cover.
+
+    A unicast column is covered if the VF does not receive such frames *and* those that the PF or a neighbour VF sends
+    leave by the wire; the other columns, if the VF does not receive (or send) them.
+    """
 
     ADMIN_UNICAST = "admin_unicast"
-    """Unicast to the MAC that the PF holds for the VF, with or without a VLAN tag."""
+    """Unicast to the MAC that the PF holds for the VF, whatever its VLAN tag."""
     GUEST_UNICAST = "guest_unicast"
     """Unicast to MACs that the guest asked for beside it."""
     MULTICAST = "multicast"
@@ -119,6 +123,8 @@ class LeverRow(msgspec.Struct, frozen=True, kw_only=True):
     """Levers without which this one covers nothing."""
     loses: str = ""
     """What is not as before after the undo, in words."""
+    partly: dict[Column, str] = {}
+    """Columns that it covers in part only, and what is missing, in words."""
     source: str
     """Where this was seen or read, with its date or version."""
 
@@ -212,7 +218,7 @@ def plan_fence(
         change=change,
         covered=covered,
         uncovered={column: _why_not(column, rows, usable) for column in Column if column not in covered},
-        undo_cost=max((row.undo_cost for row in chosen), default=UndoCost.NONE),
+        undo_cost=max((_undo_cost(row, now) for row in chosen), default=UndoCost.NONE),
         loses=tuple(dict.fromkeys(loss for loss in losses if loss)),
         sources=tuple(dict.fromkeys(row.source for row in chosen)),
     )
@@ -270,9 +276,18 @@ def _covered(rows: Iterable[LeverRow]) -> dict[Column, tuple[Lever, ...]]:
     return {column: found[column] for column in Column if column in found}
 
 
+def _only_exchanged(row: LeverRow, now: AdminState) -> bool:
+    """Whether a port VLAN takes the place of another one: the undo brings exactly that back, and nothing is lost."""
+    return row.lever is Lever.PARKING_VLAN and bool(now.vlans)
+
+
 def _loss(row: LeverRow, now: AdminState) -> str:
-    """A port VLAN that is only exchanged loses nothing: the guest had no VLANs of its own under it."""
-    return "" if row.lever is Lever.PARKING_VLAN and now.vlans else row.loses
+    return "" if _only_exchanged(row, now) else row.loses
+
+
+def _undo_cost(row: LeverRow, now: AdminState) -> UndoCost:
+    small = row.undo_cost is UndoCost.SETTING
+    return UndoCost.NONE if small and _only_exchanged(row, now) else row.undo_cost
 
 
 def _cannot_come_back(change: AdminState, now: AdminState) -> Iterable[str]:
@@ -294,6 +309,9 @@ def _change(levers: Iterable[Lever], parking: str, parking_vid: int) -> AdminSta
 
 def _why_not(column: Column, rows: Sequence[LeverRow], usable: Sequence[LeverRow]) -> str:
     possible = [row for row in rows if column in row.covers]
+    partly = [f"{row.lever.value}: {row.partly[column]}" for row in rows if column in row.partly]
+    if not possible and partly:
+        return "; ".join(partly)
     if not possible:
         return "no lever known for this NIC covers it"
     names = ", ".join(row.lever.value for row in possible)

@@ -32,6 +32,15 @@ _STRIPPING = (
     "a Linux guest receives all the same"
 )
 
+_ADOPTED = (
+    "a guest that resets its VF while it is fenced takes the parking MAC for its own, and is deaf after the undo until "
+    "it resets once more"
+)
+_SWALLOWED = {
+    Column.GUEST_UNICAST: "keeps them from the VF, but the filter outlives it, and the NIC swallows what its own "
+    "functions send to them until the VFs are made anew"
+}
+
 _EVERY_GROUP = (Column.MULTICAST, Column.GUEST_VLAN, Column.TRANSMIT)
 
 
@@ -42,8 +51,17 @@ def _row(
     undo_cost: UndoCost = UndoCost.NONE,
     needs: frozenset[Lever] = frozenset(),
     loses: str = "",
+    partly: dict[Column, str] | None = None,
 ) -> LeverRow:
-    return LeverRow(lever=lever, covers=frozenset(covers), undo_cost=undo_cost, needs=needs, loses=loses, source=source)
+    return LeverRow(
+        lever=lever,
+        covers=frozenset(covers),
+        undo_cost=undo_cost,
+        needs=needs,
+        loses=loses,
+        partly=partly or {},
+        source=source,
+    )
 
 
 def _parking_mac(*also: Column, source: str, undo_cost: UndoCost = UndoCost.NONE) -> LeverRow:
@@ -55,7 +73,7 @@ def _parking_mac(*also: Column, source: str, undo_cost: UndoCost = UndoCost.NONE
         source=source,
         undo_cost=undo_cost,
         needs=frozenset({Lever.TRUST_OFF}),
-        loses=_MADE_ADMINISTRATIVE,
+        loses=f"{_MADE_ADMINISTRATIVE}; {_ADOPTED}",
     )
 
 
@@ -88,6 +106,7 @@ def _igb(source: str) -> tuple[LeverRow, ...]:
             source=source,
             undo_cost=UndoCost.SETTING,
             loses=_STRIPPING,
+            partly=_SWALLOWED,
         ),
         _row(Lever.SPOOFCHK, source=source),
         _row(Lever.TRUST_OFF, source=source),

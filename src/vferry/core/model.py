@@ -66,7 +66,7 @@ VlanProtocol = Annotated[str, msgspec.Meta(pattern=r"^(802\.1Q|802\.1ad|0x[0-9a-
 
 PciAddress = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$(?!\n)")]
 PciId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{4}$(?!\n)")]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)")]
 """A name for people and kernels; without control characters, since records are printed to terminals."""
 VfIndex = Annotated[int, msgspec.Meta(ge=0, le=MAX_VF_INDEX)]
 U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]

@@ -245,20 +245,29 @@ def _parse_json(data: bytes) -> object:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
+        if error.reason == "unexpected end of data":
+            raise RecordTruncatedError("it ends in the middle of a character") from error
         raise RecordMalformedError(f"not UTF-8: {error.reason} at octet {error.start}") from error
     try:
         return json.loads(
             text, object_pairs_hook=_object_without_duplicates, parse_float=_no_float, parse_constant=_no_float
         )
     except json.JSONDecodeError as error:
-        # An unterminated string is reported where it starts, everything else that is cut short at the end.
-        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
+        if _ends_early(text.rstrip(), error.pos, error.msg):
             raise RecordTruncatedError(f"it ends in the middle (line {error.lineno}): {error.msg}") from error
         raise RecordMalformedError(f"not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from error
     except RecursionError as error:
         raise RecordTooLargeError(f"nested deeper than {MAX_DEPTH}") from error
     except ValueError as error:  # an integer with thousands of digits
         raise RecordRangeError(str(error)) from error
+
+
+def _ends_early(text: str, position: int, message: str) -> bool:
+    """Return whether the parser stopped because the text is cut short: a string and a word are reported at their start."""
+    rest = text[position:]
+    words = any(word.startswith(rest) for word in ("true", "false", "null", "-"))
+    escape = message.startswith("Invalid \\uXXXX") and len(rest) < 6
+    return words or escape or message.startswith("Unterminated string")
 
 
 def _object_without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -87,6 +87,8 @@ class DirectoryJournal:
             return None
         except OSError as error:
             raise _journal_error("read", path, error) from error
+        if len(data) > MAX_UNDO_BYTES:
+            raise _journal_error("read", path, ValueError(f"more than {MAX_UNDO_BYTES} octets"))
         try:
             record = msgspec.json.decode(data, type=UndoRecord)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -215,10 +215,13 @@ def _details(chosen: FencePlan, request: FenceRequest) -> dict[str, str]:
     return {"levers": ", ".join(lever.value for lever in chosen.levers), "mode": request.mode.value}
 
 
+def _grade(levers: tuple[Lever, ...], done: Applied) -> Grade:
+    """A reset leaves nothing that could be read back, and neither does a setting that the driver does not show."""
+    return Grade.ASSERTED if done.not_shown or set(levers) == {Lever.RESET} else Grade.READ_BACK
+
+
 def _fenced(place: Place, chosen: FencePlan, done: Applied, record: UndoRecord | None, sighting: Sighting) -> FencedVf:
-    not_shown = {difference.attribute for difference in done.not_shown}
-    grade = Grade.ASSERTED if not_shown else Grade.READ_BACK
-    claims = dict.fromkeys(chosen.covered, grade)
+    claims = {column: _grade(levers, done) for column, levers in chosen.covered.items()}
     if sighting.proves:
         claims[Column.ADMIN_UNICAST] = Grade.OBSERVED
     return FencedVf(
