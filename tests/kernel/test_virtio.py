@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The NIC contract over the kernel's own drivers, run inside a host; and what has no VF settings at all."""
+"""What has no VFs, and what has VFs without any settings: virtio-net's SR-IOV."""
 
 from __future__ import annotations
 
@@ -10,40 +10,11 @@ from pathlib import Path
 import pytest
 
 from lab.images.build import Images
-from lab.machine.devices import bring_up
 from lab.machine.host import Host
 from lab.machine.nics import VirtioSriov
-from lab.standard import igb_host
 from lab.wire.wire import Wire
 
 pytestmark = pytest.mark.lab
-
-CONTRACT = (
-    "PYTHONPATH=/opt/program/src:/opt/program/site-packages python3 -m pytest -q -p no:cacheprovider "
-    "--import-mode=importlib /opt/program/tests/kernel/guest/contract.py"
-)
-
-
-def run_contract(host: Host, kind: str) -> str:
-    result = host.run(CONTRACT, timeout=240, check=False, env={"VFERRY_CONTRACT": kind})
-    assert result.rc == 0, result.out + result.err
-    assert " passed" in result.out
-    return result.out
-
-
-def test_netdevsim_keeps_the_contract(lab_images: Images, test_program: Path) -> None:
-    with Host("contract", images=lab_images, program=test_program) as host:
-        assert host.netdevsim(1, vfs=5) == "eth0"
-        host.run("ip link set eth0 up")
-        run_contract(host, "netdevsim")
-
-
-def test_igb_keeps_the_contract(lab_images: Images, test_program: Path) -> None:
-    with Wire() as wire, igb_host("a", wire, images=lab_images, program=test_program) as host:
-        bring_up(host, "eth0")
-        for vf in host.igb_vfs(5):
-            host.unbind(vf)
-        run_contract(host, "igb")
 
 
 @pytest.fixture(scope="module")
