@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.guest.contender import Contender, Sample, loop, run_rounds
 from bench.guest.processes import Floor
-from bench.guest.startup import BARE, process_contenders
+from bench.guest.startup import BARE, ITS_LIBRARIES, LIBRARIES, process_contenders
 from vferry.nic.linux.link import Links
 from vferry.nic.linux.netlink import NETLINK_ROUTE, NetlinkSocket
 
@@ -31,6 +31,7 @@ def startup(rounds: int, seconds: float) -> Series:
     python = sys.executable
     commands = {
         BARE: [python, "-c", "pass"],
+        ITS_LIBRARIES: [python, "-c", LIBRARIES],
         "vferry --version": [python, "-m", "vferry", "--version"],
         "vferry --help": [python, "-m", "vferry", "--help"],
         "the imports of vferry save": [python, "-c", IMPORTS_OF_SAVE],

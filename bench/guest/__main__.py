@@ -21,6 +21,7 @@ Spec = dict[str, Any]
 
 ENVIRONMENT = {"PYTHONPATH": "/opt/program/src:/opt/program/site-packages", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 """The environment of whole processes."""
+MAC = "02:00:00:00:00:01"
 
 
 def read(spec: Spec, _directory: Path) -> list[Contender]:
@@ -50,15 +51,20 @@ def startup(spec: Spec, directory: Path) -> list[Contender]:
 
 def _commands(spec: Spec, directory: Path) -> dict[str, list[str]]:
     """Return the processes to measure; the record that ``verify`` reads is made here."""
-    from bench.guest.processes import finish, start  # noqa: PLC0415
-    from bench.guest.startup import BARE  # noqa: PLC0415
+    from bench.guest.processes import find, finish, run, start  # noqa: PLC0415
+    from bench.guest.startup import BARE, ITS_LIBRARIES, LIBRARIES  # noqa: PLC0415
 
     python = sys.executable
     vferry = [python, "-m", "vferry"]
-    commands = {BARE: [python, "-c", "pass"], "vferry --version": [*vferry, "--version"]}
+    commands = {
+        BARE: [python, "-c", "pass"],
+        ITS_LIBRARIES: [python, "-c", LIBRARIES],
+        "vferry --version": [*vferry, "--version"],
+    }
     for name, pf in spec["pfs"].items():
         record = str(directory / f"{name}.json")
-        save = [*vferry, "save", f"{pf}/0", "--mac", f"{pf}/0=02:00:00:00:00:00", "-o", record]
+        run([find("ip"), "link", "set", "dev", pf, "vf", "0", "mac", MAC])
+        save = [*vferry, "save", f"{pf}/0", "--mac", f"{pf}/0={MAC}", "-o", record]
         finish(start(save, ENVIRONMENT, err=2), save)
         commands[f"vferry save ({name})"] = save
         commands[f"vferry verify ({name})"] = [*vferry, "verify", record, f"{pf}/0"]

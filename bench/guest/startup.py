@@ -16,6 +16,10 @@ from bench.guest.processes import finish, start, timed_process
 BARE = "python3 -c pass"
 """What any Python program costs."""
 
+LIBRARIES = "import argparse, msgspec, socket"
+ITS_LIBRARIES = "its libraries alone"
+"""What a verb could not do without, and none of vferry."""
+
 FORBIDDEN = ("pyroute2", "asyncio", "rich", "click", "pydantic", "ssl", "multiprocessing", "concurrent")
 """Packages that no verb may import on its way; each would take longer than the verb."""
 

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records for tests: one with everything in it, and a hypothesis strategy for any."""
+"""Records for tests: one with everything in it, any, and what must be refused of them."""
 
 from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
@@ -22,7 +27,17 @@ from vferry.core.model import (
     VfStatistics,
     Vlan,
 )
-from vferry.core.record import Record, SavedVf
+from vferry.core.record import (
+    Record,
+    RecordDuplicateError,
+    RecordError,
+    RecordMalformedError,
+    RecordRangeError,
+    RecordUnknownFieldError,
+    RecordVersionError,
+    SavedVf,
+    encode_json,
+)
 from vferry.testing import strategies as own
 
 PF = PfFacts(
@@ -128,3 +143,115 @@ def records(draw: st.DrawFn) -> Record:
         final=draw(st.booleans()),
         vfs=tuple(draw(saved_vfs(position)) for position in range(draw(st.integers(1, 3)))),
     )
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.text(),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
+    max_leaves=8,
+)
+
+
+Document = dict[str, Any]
+Change = Callable[[Document], None]
+
+
+def document() -> Document:
+    parsed: Document = json.loads(encode_json(RECORD))
+    return parsed
+
+
+def sealed(content: Document) -> Document:
+    """The document with a digest that is right, so that nothing else can be the reason of a refusal."""
+    return {**content, "digest": plain_digest(content)}
+
+
+def plain_digest(content: Document) -> str:
+    """The digest by the standard library alone, as the documentation says."""
+    without = {name: value for name, value in content.items() if name != "digest"}
+    text = json.dumps(without, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def put(path: str, value: object) -> Change:
+    """Set the member at ``path``, whose parts are separated by dots."""
+
+    def change(content: Document) -> None:
+        *parents, last = path.split(".")
+        target: Any = content
+        for part in parents:
+            target = target[int(part) if part.isdecimal() else part]
+        target[int(last) if last.isdecimal() else last] = value
+
+    return change
+
+
+def drop(path: str) -> Change:
+    def change(content: Document) -> None:
+        *parents, last = path.split(".")
+        target: Any = content
+        for part in parents:
+            target = target[int(part) if part.isdecimal() else part]
+        del target[last]
+
+    return change
+
+
+ADMIN = "vfs.0.admin"
+REFUSALS: list[tuple[Change, type[RecordError], str]] = [
+    (put("format", "other"), RecordMalformedError, "format"),
+    (drop("format"), RecordMalformedError, "format"),
+    (put("version", 2), RecordVersionError, "version"),
+    (put("version", 0), RecordVersionError, "version"),
+    (put("version", "1"), RecordMalformedError, "version"),
+    (put("version", True), RecordMalformedError, "version"),
+    (drop("version"), RecordMalformedError, "version"),
+    (put("saved_at", "yesterday"), RecordRangeError, "saved_at"),
+    (put("saved_at", "2026-01-01T00:00:00Z\n"), RecordRangeError, "saved_at"),
+    (put("saved_at", "٢٠٢٦-01-01T00:00:00Z"), RecordRangeError, "saved_at"),
+    (drop("saved_at"), RecordMalformedError, "saved_at"),
+    (drop("host"), RecordMalformedError, "host"),
+    (drop("host.boot_id"), RecordMalformedError, "host.boot_id"),
+    (put("host.hostname", ""), RecordRangeError, "host.hostname"),
+    (put("host.hostname", "x" * 257), RecordRangeError, "host.hostname"),
+    (put("vm", 1), RecordMalformedError, "vm"),
+    (put("vm", "web\x1b[2J"), RecordRangeError, "vm"),
+    (put("vm", "web\n"), RecordRangeError, "vm"),
+    (put("final", "yes"), RecordMalformedError, "final"),
+    (put("vfs", []), RecordRangeError, "vfs"),
+    (put("vfs", {}), RecordMalformedError, "vfs"),
+    (drop("vfs"), RecordMalformedError, "vfs"),
+    (put("surprise", 1), RecordUnknownFieldError, "surprise"),
+    (put("vfs.0.surprise", 1), RecordUnknownFieldError, "vfs[0].surprise"),
+    (put("vfs.1.pf.surprise", 1), RecordUnknownFieldError, "vfs[1].pf.surprise"),
+    (put(f"{ADMIN}.surprise", 1), RecordUnknownFieldError, "vfs[0].admin.surprise"),
+    (put(f"{ADMIN}.vlans.0.surprise", 1), RecordUnknownFieldError, "vfs[0].admin.vlans[0].surprise"),
+    (put(f"{ADMIN}.mac", "52:54:00:12:34"), RecordRangeError, "vfs[0].admin.mac"),
+    (put(f"{ADMIN}.mac", "52:54:00:12:34:5G"), RecordRangeError, "vfs[0].admin.mac"),
+    (put(f"{ADMIN}.mac", "52:54:00:12:34:56\n"), RecordRangeError, "vfs[0].admin.mac"),
+    (put(f"{ADMIN}.mac", 0), RecordMalformedError, "vfs[0].admin.mac"),
+    (put(f"{ADMIN}.vlans.0.vid", 4096), RecordRangeError, "vfs[0].admin.vlans[0].vid"),
+    (put(f"{ADMIN}.vlans.0.vid", -1), RecordRangeError, "vfs[0].admin.vlans[0].vid"),
+    (put(f"{ADMIN}.vlans.0.vid", "5"), RecordMalformedError, "vfs[0].admin.vlans[0].vid"),
+    (put(f"{ADMIN}.vlans.0.qos", 8), RecordRangeError, "vfs[0].admin.vlans[0].qos"),
+    (put(f"{ADMIN}.vlans.0.proto", "8021q"), RecordRangeError, "vfs[0].admin.vlans[0].proto"),
+    (put(f"{ADMIN}.rate.max_tx", 1 << 32), RecordRangeError, "vfs[0].admin.rate.max_tx"),
+    (put(f"{ADMIN}.rate.min_tx", -1), RecordRangeError, "vfs[0].admin.rate.min_tx"),
+    (drop(f"{ADMIN}.rate.min_tx"), RecordMalformedError, "vfs[0].admin.rate.min_tx"),
+    (put(f"{ADMIN}.spoofchk", 1), RecordMalformedError, "vfs[0].admin.spoofchk"),
+    (put(f"{ADMIN}.link_state", "up"), RecordRangeError, "vfs[0].admin.link_state"),
+    (put(f"{ADMIN}.node_guid", "00:11"), RecordRangeError, "vfs[0].admin.node_guid"),
+    (put("vfs.0.facts.index", 0x10000), RecordRangeError, "vfs[0].facts.index"),
+    (put("vfs.0.facts.index", 7), RecordRangeError, "vfs[0].facts.index"),
+    (put("vfs.0.facts.address", "3b:02.3"), RecordRangeError, "vfs[0].facts.address"),
+    (put("vfs.0.pci.command", 0x10000), RecordRangeError, "vfs[0].pci.command"),
+    (put("vfs.0.function.state", "sleeping"), RecordRangeError, "vfs[0].function.state"),
+    (put("vfs.0.function.tx_max", 1 << 63), RecordRangeError, "vfs[0].function.tx_max"),
+    (put("vfs.0.statistics.rx_bytes", -1), RecordRangeError, "vfs[0].statistics.rx_bytes"),
+    (put("vfs.0.declared.mtu", 67), RecordRangeError, "vfs[0].declared.mtu"),
+    (put("vfs.0.declared.mtu", 65536), RecordRangeError, "vfs[0].declared.mtu"),
+    (put("vfs.0.pf.eswitch_mode", "offline"), RecordRangeError, "vfs[0].pf.eswitch_mode"),
+    (put("vfs.1.name", "eth0/3"), RecordDuplicateError, "vfs[1].name"),
+    (put("vfs.1.facts.index", 3), RecordDuplicateError, "vfs[1]"),
+    (put(f"{ADMIN}.vlans", [{"vid": 5}, {"vid": 5, "qos": 1}]), RecordDuplicateError, "vfs[0].admin.vlans"),
+]

@@ -263,7 +263,7 @@ def _parse_json(data: bytes) -> object:
 
 
 def _ends_early(text: str, position: int, message: str) -> bool:
-    """Return whether the parser stopped because the text is cut short: a string and a word are reported at their start."""
+    """Return whether the parser stopped because the text is cut short; it names the start of a string or a word."""
     rest = text[position:]
     words = any(word.startswith(rest) for word in ("true", "false", "null", "-"))
     escape = message.startswith("Invalid \\uXXXX") and len(rest) < 6
