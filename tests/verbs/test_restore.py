@@ -45,7 +45,8 @@ from vferry.verbs.check import CheckRefusedError, Terms
 from vferry.verbs.context import VfRef
 from vferry.verbs.fence import FenceRequest, fence
 from vferry.verbs.pending import PendingChangeError
-from vferry.verbs.restore import NothingToUndoError, plan_restore, restore, undo_restore, verify
+from vferry.verbs.restore import NothingToUndoError, plan_restore, restore, undo_restore
+from vferry.verbs.verify import verify
 
 SAVED = (VfRef("eth0", 3), VfRef("eth1", 2))
 TARGETS = (VfRef("eth1", 1), VfRef("eth0", 4))

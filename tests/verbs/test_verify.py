@@ -13,7 +13,8 @@ from vferry.core.errors import FailedError
 from vferry.core.model import DOT1AD, AdminState, EswitchMode, FunctionState, Rate, Vlan
 from vferry.testing import IGB_LIKE, LOSSY, NETDEVSIM_LIKE, RESETTING, Behaviour, MemoryJournal
 from vferry.verbs.check import check_record
-from vferry.verbs.restore import VerifyFailedError, restore, verify
+from vferry.verbs.restore import restore
+from vferry.verbs.verify import VerifyFailedError, verify
 
 WITH_SETTINGS = (IGB_LIKE, NETDEVSIM_LIKE, RESETTING, LOSSY)
 READS = {"host", "pfs", "pf", "vfs", "read", "read_pci", "read_function"}

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import NamedTuple
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from vferry.state.files import DEFAULT_STATE_DIRECTORY
 
@@ -76,30 +78,41 @@ VERBS = {
 }
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line."""
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Text as it is written; knows its width without argparse's way, which imports a module for it."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        super().__init__(prog, **{"width": _columns(), **options})
+
+
+def _columns() -> int:
+    try:
+        return int(os.environ["COLUMNS"]) - 2
+    except (KeyError, ValueError):
+        pass
+    try:
+        return os.get_terminal_size(1).columns - 2
+    except OSError:
+        return 78
+
+
+def make_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Return the parser of the command line.
+
+    :param words: the command line; where it begins with a verb, only that verb's own parser is made.
+    """
     parser = argparse.ArgumentParser(
         prog="vferry",
         description=DESCRIPTION,
         epilog=f"{EXAMPLE}\n\n{EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
         allow_abbrev=False,
     )
     parser.add_argument("-V", "--version", action="store_true", help="print the version and exit")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    parsers = {name: _add(verbs, verb) for name, verb in VERBS.items()}
-    parsers["list"].add_argument("pf", metavar="PF", nargs="?", help="only this PF")
-    parsers["show"].add_argument("vf", metavar="VF")
-    _save(parsers["save"])
-    _vfs_of_record(parsers["check"])
-    _restore(parsers["restore"])
-    _vfs_of_record(parsers["verify"])
-    _fence(parsers["fence"])
-    for name in ("unfence", "release"):
-        _vfs(parsers[name])
-        _dry_run(parsers[name])
-    _probe(parsers["probe"])
-    _witness(parsers["witness"])
+    chosen = words[:1] if words and words[0] in VERBS else VERBS
+    for name in chosen:
+        _OPTIONS[name](_add(verbs, VERBS[name]))
     return parser
 
 
@@ -109,7 +122,7 @@ def _add(verbs: argparse._SubParsersAction[argparse.ArgumentParser], verb: _Verb
         help=verb.what,
         description=verb.what[0].upper() + verb.what[1:] + ".",
         epilog=f"example:\n  {verb.example}\n\n{EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
         allow_abbrev=False,
     )
     parser.add_argument("--json", action="store_true", help="print the result, or the error, as JSON")
@@ -120,6 +133,23 @@ def _add(verbs: argparse._SubParsersAction[argparse.ArgumentParser], verb: _Verb
         help="undo records and learned capabilities of this host (default: %(default)s)",
     )
     return parser
+
+
+def _list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pf", metavar="PF", nargs="?", help="only this PF")
+
+
+def _show(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("vf", metavar="VF", help="eth0/3, 0000:3b:00.0/3 or the VF's PCI address")
+
+
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    """Take no more than every verb."""
+
+
+def _change(parser: argparse.ArgumentParser) -> None:
+    _vfs(parser)
+    _dry_run(parser)
 
 
 def _vfs(parser: argparse.ArgumentParser) -> None:
@@ -227,3 +257,20 @@ def _witness(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("nonce", metavar="NONCE", help="what the probe carries, in hexadecimal")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long to wait (default: %(default)s)")
     parser.add_argument("--interface", metavar="IF", help="listen on this one only (default: all)")
+
+
+_OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "list": _list,
+    "show": _show,
+    "save": _save,
+    "check": _vfs_of_record,
+    "restore": _restore,
+    "verify": _vfs_of_record,
+    "fence": _fence,
+    "unfence": _change,
+    "release": _change,
+    "probe": _probe,
+    "doctor": _doctor,
+    "witness": _witness,
+}
+"""What each verb takes beside what all take."""

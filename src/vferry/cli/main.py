@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vferry.cli.arguments import make_parser  # noqa: PLC0415 -- see above
 
     try:
-        arguments = make_parser().parse_args(words)
+        arguments = make_parser(words).parse_args(words)
     except SystemExit as stop:  # argparse has printed help or a usage error
         return DONE if stop.code in (0, None) else USAGE
     from vferry.cli.session import Session  # noqa: PLC0415

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from vferry.core.errors import UsageError
 from vferry.core.model import PfFacts
-from vferry.core.record import Record, SavedVf
 from vferry.ports.nic import Nic, NoSuchFunctionError
-from vferry.verbs.check import Pair
 from vferry.verbs.context import VfRef
+
+if TYPE_CHECKING:  # 'save' pairs nothing up, and does without the check and all its rules
+    from vferry.core.record import Record, SavedVf
+    from vferry.verbs.check import Pair
 
 __all__ = ["VfNameError", "declarations", "find_pf", "pair_up", "resolve", "resolve_all"]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
+import msgspec
+
 from vferry.core.errors import PersonNeededError, RefusedError, VferryError
 from vferry.core.undo import UndoKind, UndoRecord, VfKey
 from vferry.ports.journal import JournalError
@@ -19,7 +21,9 @@ __all__ = [
     "first_words",
     "forget",
     "journal_must_not_fail",
+    "leave_transaction",
     "open_record",
+    "refuse_part",
     "same_transaction",
     "sweep",
     "unfinished",
@@ -94,6 +98,30 @@ def open_record(context: Context, key: VfKey) -> UndoRecord | None:
 def same_transaction(one: UndoRecord, other: UndoRecord) -> bool:
     """Return whether two records belong to one transaction."""
     return (one.lead, one.transaction) == (other.lead, other.transaction)
+
+
+def refuse_part(context: Context, kind: UndoKind, keys: Sequence[VfKey], *, host: str) -> None:
+    """Take up an interrupted transaction of ``kind`` whole, and alone, or not at all.
+
+    :raise PendingChangeError: ``keys`` name a part of one, or VFs of two.
+    """
+    pending = [record for record in unfinished(context.journal.records()) if record.kind is kind]
+    named = [record for record in pending if record.key in keys]
+    for record in pending:
+        if named and same_transaction(record, named[0]) != (record.key in keys):
+            raise PendingChangeError(record, host=host, wanted=kind)
+
+
+def leave_transaction(context: Context, record: UndoRecord) -> None:
+    """Give the other VFs of a transaction another lead, so that it stays open when ``record`` goes.
+
+    :raise JournalError: a record cannot be written.
+    """
+    if record.key != record.lead:
+        return
+    others = [one for one in context.journal.records() if same_transaction(one, record) and one.key != record.key]
+    for one in others:
+        context.journal.put(msgspec.structs.replace(one, lead=others[0].key))
 
 
 def write_records(context: Context, records: Sequence[UndoRecord], *, old: Sequence[UndoRecord]) -> None:

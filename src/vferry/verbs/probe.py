@@ -47,9 +47,9 @@ def probe(context: Context, pf: str, *, vf: int | None = None) -> CapabilityTabl
     :raise PersonNeededError: the VF could not be brought back; its undo record is kept.
     """
     device = context.nic.pf(pf).device
-    for record in sweep(context):
-        if record.kind is UndoKind.PROBE and record.key.device == device:
-            undo(context, [record])
+    left = [record for record in sweep(context) if record.kind is UndoKind.PROBE and record.key.device == device]
+    if left:
+        undo(context, left)
     return probe_vf(context, plan_probe(context, pf, vf=vf))
 
 

@@ -17,6 +17,7 @@ from vferry.verbs.converge import PASSING, Converged, ReloadedError, converge
 from vferry.verbs.pending import (
     PendingChangeError,
     journal_must_not_fail,
+    leave_transaction,
     open_record,
     sweep,
     unwrite_records,
@@ -76,6 +77,10 @@ def release(context: Context, refs: Sequence[VfRef], tables: tuple[CapabilityTab
     """
     sweep(context)
     places = _releasable(context, refs)
+    for place in places:
+        record = context.journal.get(place.key)
+        if record is not None:
+            leave_transaction(context, record)
     old = [record for place in places if (record := context.journal.get(place.key)) is not None]
     records = [_record(context, place, _defaults(place, tables)) for place in places]
     write_records(context, records, old=old)

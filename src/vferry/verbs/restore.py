@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``restore`` and ``verify``: make VFs what a record says, by operations, and read everything back."""
+"""``restore``: make VFs what a record says, by operations, and read everything back."""
 
 from __future__ import annotations
 
@@ -8,48 +8,30 @@ from collections.abc import Sequence
 import msgspec
 
 from vferry.core.capability import CapabilityTable, capability_key, find_table
-from vferry.core.compare import Difference, DifferenceKind, differences
-from vferry.core.errors import FailedError, RefusedError
+from vferry.core.errors import RefusedError
 from vferry.core.findings import Finding
-from vferry.core.model import AdminState, FunctionState, PciState
+from vferry.core.model import PciState
 from vferry.core.preflight import Preflight
 from vferry.core.record import Record
-from vferry.core.undo import UndoKind, UndoRecord
+from vferry.core.undo import IdentityChangedError, UndoKind, UndoRecord, identity_changes
 from vferry.ports.nic import NicError
 from vferry.verbs.check import CheckRefusedError, Pair, Terms, check_record
 from vferry.verbs.context import Context, VfRef, utc
 from vferry.verbs.converge import Converged
-from vferry.verbs.pending import open_record, same_transaction, sweep, way_out
+from vferry.verbs.pending import PendingChangeError, open_record, refuse_part, same_transaction, sweep, way_out
 from vferry.verbs.places import Place, survey
 from vferry.verbs.probe import probe_vf
 from vferry.verbs.transaction import Applied, Change, Transaction
 from vferry.verbs.undo import undo
+from vferry.verbs.verify import RestoredVf, pci_in_words
 
 __all__ = [
     "NothingToUndoError",
     "RestoreReport",
-    "RestoredVf",
-    "VerifyFailedError",
-    "VerifyReport",
     "plan_restore",
     "restore",
     "undo_restore",
-    "verify",
 ]
-
-
-class RestoredVf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of one saved VF."""
-
-    saved: str
-    vf: str
-    admin: AdminState
-    """Read back."""
-    changed: bool
-    not_shown: tuple[Difference, ...] = ()
-    """Accepted by the driver, which does not report it: it cannot be verified."""
-    pci: str = ""
-    """What was done about the VF's PCI words."""
 
 
 class RestoreReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -61,34 +43,6 @@ class RestoreReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """What the destination does not hold, accepted by the operator."""
     learned: tuple[CapabilityTable, ...] = ()
     """Capability tables learned on the way, to be kept."""
-
-
-class VerifyReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How VFs compare with a record."""
-
-    vfs: tuple[RestoredVf, ...]
-    differences: tuple[str, ...] = ()
-    losses: tuple[Finding, ...] = ()
-
-
-class VerifyFailedError(FailedError):
-    """A VF is not what the record says.
-
-    :param report: everything that was compared.
-    """
-
-    def __init__(self, report: VerifyReport, *, host: str) -> None:
-        super().__init__(
-            "verify the VFs against the record",
-            host=host,
-            why="; ".join(report.differences),
-            next_step="'vferry restore' with the same arguments sets what differs",
-        )
-        self.report = report
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the error as JSON-ready data, with all that was compared."""
-        return {**super().to_dict(), **msgspec.to_builtins(self.report)}
 
 
 class NothingToUndoError(RefusedError):
@@ -128,7 +82,10 @@ def restore(context: Context, record: Record, pairs: Sequence[Pair], terms: Term
     :raise FailedError: it failed, and every VF is as it was before.
     :raise PersonNeededError: it failed and could not be undone.
     """
-    _take_back_probes(context, sweep(context), survey(context, [ref for _, ref in pairs]))
+    open_records = sweep(context)
+    _refuse_pending(context, survey(context, [ref for _, ref in pairs]))
+    plan_restore(context, record, pairs, terms)  # what is refused anyway is refused before anything is tried
+    _take_back_probes(context, open_records, survey(context, [ref for _, ref in pairs]))
     learned = _learn(context, pairs, terms)
     terms = msgspec.structs.replace(terms, tables=(*learned, *terms.tables))
     preflight, changes = plan_restore(context, record, pairs, terms)
@@ -183,44 +140,26 @@ def _nothing_to_undo(place: Place, other: UndoRecord | None) -> NothingToUndoErr
     )
 
 
+def _refuse_pending(context: Context, places: Sequence[Place]) -> None:
+    for place in places:
+        record = open_record(context, place.key)
+        if record is None:
+            continue
+        changes = identity_changes(record.identity, place.identity)
+        if changes:
+            raise IdentityChangedError(record, changes, host=place.host.hostname)
+        if record.kind not in (UndoKind.RESTORE, UndoKind.PROBE):
+            raise PendingChangeError(record, host=place.host.hostname, wanted=UndoKind.RESTORE)
+    keys = [place.key for place in places]
+    refuse_part(context, UndoKind.RESTORE, keys, host=places[0].host.hostname)
+
+
 def _take_back_probes(context: Context, open_records: Sequence[UndoRecord], places: Sequence[Place]) -> None:
     """Undo probes of the targets that an interrupted restore has left: they were part of it."""
     keys = {place.key for place in places}
-    for record in open_records:
-        if record.kind is UndoKind.PROBE and record.key in keys:
-            undo(context, [record])
-
-
-def verify(context: Context, record: Record, pairs: Sequence[Pair], terms: Terms) -> VerifyReport:
-    """Compare VFs with a record; changes nothing.
-
-    :raise VerifyFailedError: something differs.
-    :raise NicError: a PF cannot be read.
-    """
-    places = survey(context, [ref for _, ref in pairs])
-    preflight = check_record(context, record, pairs, terms)
-    found: list[str] = []
-    vfs: list[RestoredVf] = []
-    for (saved, _), place, wanted, function in zip(
-        pairs, places, preflight.wanted, preflight.wanted_function, strict=True
-    ):
-        compared = differences(wanted, place.reading.admin)
-        found += [_in_words(place, d) for d in compared if d.kind is DifferenceKind.DIFFERS]
-        found += _function_differences(context, place, function)
-        vfs.append(
-            RestoredVf(
-                saved=saved.name,
-                vf=str(place.ref),
-                admin=place.reading.admin,
-                changed=False,
-                not_shown=tuple(d for d in compared if d.kind is DifferenceKind.NOT_SHOWN),
-                pci=_pci_in_words(saved.pci, context.nic.read_pci(*place.ref), written=False),
-            )
-        )
-    report = VerifyReport(vfs=tuple(vfs), differences=tuple(found), losses=preflight.losses)
-    if found:
-        raise VerifyFailedError(report, host=places[0].host.hostname)
-    return report
+    probes = [record for record in open_records if record.kind is UndoKind.PROBE and record.key in keys]
+    if probes:
+        undo(context, probes)
 
 
 def _learn(context: Context, pairs: Sequence[Pair], terms: Terms) -> tuple[CapabilityTable, ...]:
@@ -245,7 +184,7 @@ def _may_write_pci(place: Place, saved: PciState | None) -> bool:
 def _restored(context: Context, pair: Pair, done: Applied, change: Change) -> RestoredVf:
     saved, ref = pair
     try:
-        pci = _pci_in_words(saved.pci, context.nic.read_pci(*ref), written=change.pci is not None)
+        pci = pci_in_words(saved.pci, context.nic.read_pci(*ref), written=change.pci is not None)
     except NicError as error:  # the restore is complete all the same
         pci = f"cannot be read: {error.why or error.what}"
     return RestoredVf(
@@ -256,30 +195,3 @@ def _restored(context: Context, pair: Pair, done: Applied, change: Change) -> Re
         not_shown=done.not_shown,
         pci=pci,
     )
-
-
-def _pci_in_words(saved: PciState | None, shown: PciState | None, *, written: bool) -> str:
-    if saved is None or shown is None:
-        return ""
-    if saved == shown:
-        return "written and read back" if written else "as saved"
-    words = f"COMMAND {shown.command:#06x} (saved {saved.command:#06x})"
-    if saved.msix_control is not None and shown.msix_control is not None:
-        words += f", MSI-X control {shown.msix_control:#06x} (saved {saved.msix_control:#06x})"
-    return f"written, reads {words}" if written else f"left to the VF's driver: {words}"
-
-
-def _in_words(place: Place, difference: Difference) -> str:
-    return f"{place.ref} {difference.attribute.value} is {difference.shown}, the record says {difference.wanted}"
-
-
-def _function_differences(context: Context, place: Place, wanted: FunctionState | None) -> list[str]:
-    if wanted is None:
-        return []
-    shown = context.nic.read_function(*place.ref) or FunctionState()
-    pairs = {name: (getattr(wanted, name), getattr(shown, name)) for name in wanted.__struct_fields__}
-    return [
-        f"{place.ref} function {name} is {is_now}, the record says {want}"
-        for name, (want, is_now) in pairs.items()
-        if want is not None and want != is_now
-    ]

@@ -25,8 +25,7 @@ from vferry.verbs.pending import (
     forget,
     journal_must_not_fail,
     open_record,
-    same_transaction,
-    unfinished,
+    refuse_part,
     unwrite_records,
     write_records,
 )
@@ -125,16 +124,8 @@ class Transaction:
             if record.kind is not self._kind:
                 raise PendingChangeError(record, host=place.host.hostname, wanted=self._kind)
             self._old[change.vf] = record
-        if self._old and self._kind is not UndoKind.FENCE:
-            self._refuse_part(places)
-
-    def _refuse_part(self, places: Sequence[Place]) -> None:
-        """An interrupted transaction is taken up whole, and alone, or not at all."""
-        first = next(iter(self._old.values()))
-        keys = {place.key for place in places}
-        for record in unfinished(self._context.journal.records()):
-            if same_transaction(record, first) != (record.key in keys):
-                raise PendingChangeError(record, host=places[0].host.hostname, wanted=self._kind)
+        if self._kind is not UndoKind.FENCE:
+            refuse_part(self._context, self._kind, [place.key for place in places], host=places[0].host.hostname)
 
     def _make_records(self, places: Sequence[Place]) -> None:
         first = next(iter(self._old.values()), None)

@@ -20,8 +20,9 @@ from vferry.nic.linux import LinuxNic
 from vferry.testing.memory_journal import MemoryJournal
 from vferry.verbs.check import Terms
 from vferry.verbs.context import Context, VfRef
-from vferry.verbs.restore import restore, verify
+from vferry.verbs.restore import restore
 from vferry.verbs.save import save
+from vferry.verbs.verify import verify
 
 IP_EVERY = 20
 """A fork of ip takes longer than everything else, so not every state is compared with it."""

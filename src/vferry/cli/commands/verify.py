@@ -7,7 +7,7 @@ from vferry.cli.names import pair_up
 from vferry.cli.records import read_record, terms
 from vferry.cli.session import DONE, Session
 from vferry.cli.text import admin_text, finding_lines, not_shown_lines
-from vferry.verbs.restore import verify
+from vferry.verbs.verify import verify
 
 __all__ = ["run"]
 

@@ -217,14 +217,18 @@ class ArmedChange:
         :raise UnknownOutcomeError: not all answers came in time.
         """
         outcomes: dict[int, NicError | None] = dict.fromkeys(self._vfs)
-        sock, self._socket = self._socket or self._links.socket(), None
         with Located(_PROGRAM, host=self._host, pf=self._pf):
-            for batch in self._first:
-                self._send(sock, batch, outcomes)
-            for batch in self._later:
-                if outcomes[batch.vfs[0]] is None:
+            sock, self._socket = self._socket or self._links.socket(), None
+            try:
+                for batch in self._first:
                     self._send(sock, batch, outcomes)
-        # Only a socket that has no answer to come is used again.
+                for batch in self._later:
+                    if outcomes[batch.vfs[0]] is None:
+                        self._send(sock, batch, outcomes)
+            except BaseException:
+                # An answer may be to come, and would be taken for that of the next request.
+                sock.close()
+                raise
         self._socket = sock
         return outcomes
 

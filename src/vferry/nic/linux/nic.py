@@ -22,7 +22,7 @@ from vferry.core.model import (
     VfFacts,
 )
 from vferry.nic.linux import pci
-from vferry.nic.linux.failure import KernelError, Located
+from vferry.nic.linux.failure import GarbledMessageError, KernelError, Located
 from vferry.nic.linux.link import ArmedChange, Links
 from vferry.nic.linux.linkinfo import LinkFacts
 from vferry.nic.linux.sysfs import Device, Sysfs
@@ -118,11 +118,16 @@ class LinuxNic:
         """
         netdevs = self._sysfs.netdevs(device)
         if len(netdevs) > 1:
-            for netdev in netdevs:
-                with self._located(_READ, netdev):
-                    if self._links.reading(netdev, statistics=False).has_settings:
-                        return netdev
+            return next((netdev for netdev in netdevs if self._has_settings(netdev)), netdevs[0])
         return netdevs[0] if netdevs else None
+
+    def _has_settings(self, netdev: str) -> bool:
+        with self._located(_READ, netdev):
+            try:
+                return self._links.reading(netdev, statistics=False).has_settings
+            except GarbledMessageError:
+                # A list that is not whole is one all the same.
+                return True
 
     def _facts(self, device: Device) -> PfFacts:
         sysfs, path = self._sysfs, self._sysfs.path(device)

@@ -148,10 +148,8 @@ class Sysfs:
 
     def _children(self, path: str) -> list[str]:
         """Return the network interfaces of a device, or of its virtio device."""
-        if os.path.isdir(f"{path}/net"):
-            return self.names(f"{path}/net")
-        child = users.virtio_child(path)
-        return [] if child is None else self.names(f"{child}/net")
+        network = users.network_directory(path)
+        return [] if network is None else self.names(network)
 
     def ifindex(self, netdev: str) -> int | None:
         """Return a network interface's index; None where there is no such interface."""
@@ -211,7 +209,7 @@ class Sysfs:
         None on buses without addresses, or where neither is known.
         """
         linked = self.target(f"{self.path(device)}/virtfn{vf}")
-        if linked is not None or device.bus != "pci":
+        if linked is not None:
             return linked
         capability = self.sriov(device)
         return None if capability is None else vf_routing_address(device.address, vf, capability)
@@ -245,20 +243,27 @@ class Sysfs:
         ]
         held = users.holders(self._proc_root, [node for each in nodes for node in each])
         return tuple(
-            VfFacts(index=vf)
-            if path is None
-            else VfFacts(
-                index=vf,
-                address=os.path.basename(path),
-                vendor=self.hexadecimal(f"{path}/vendor"),
-                device_id=self.hexadecimal(f"{path}/device"),
-                driver=pci.bound_driver(path),
-                netdev=next(iter(self._children(path)), None),
-                iommu_group=group,
-                vectors=pci.read_vectors(path),
-                user=users.user_of(path, self._root, mine, held),
-            )
+            VfFacts(index=vf) if path is None else self._vf_facts(vf, path, group, mine, held)
             for vf, (path, group, mine) in enumerate(zip(paths, groups, nodes, strict=True))
+        )
+
+    def _vf_facts(self, vf: int, path: str, group: int | None, nodes: tuple[str, ...], held: dict[str, str]) -> VfFacts:
+        driver = pci.bound_driver(path)
+        # A driver that hands the VF to user space is no virtio driver.
+        network = None if driver is None else users.network_directory(path, virtio=not nodes)
+        user = next((held[node] for node in nodes if node in held), None)
+        if driver is not None and network is not None:
+            user = users.network_user(self._root, driver, network)
+        return VfFacts(
+            index=vf,
+            address=os.path.basename(path),
+            vendor=self.hexadecimal(f"{path}/vendor"),
+            device_id=self.hexadecimal(f"{path}/device"),
+            driver=driver,
+            netdev=None if network is None else next(iter(self.names(network)), None),
+            iommu_group=group,
+            vectors=pci.read_vectors(path),
+            user=user,
         )
 
     def _iommu_group(self, path: str) -> int | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 
-__all__ = ["device_nodes", "holders", "user_of", "virtio_child"]
+__all__ = ["device_nodes", "holders", "network_directory", "network_user"]
 
 _NET = "net"
 _IFF_UP = 0x1
@@ -29,7 +29,7 @@ def _names(directory: str) -> list[str]:
         return []
 
 
-def virtio_child(function: str) -> str | None:
+def _virtio_child(function: str) -> str | None:
     """Return the directory of a PCI function's virtio device, which has its network interface; None without one.
 
     Devices on the virtio bus are named ``virtioN`` (``drivers/virtio/virtio.c``).
@@ -88,36 +88,30 @@ def _command(proc_root: str, pid: str) -> str:
         return "ended"
 
 
-def user_of(function: str, root: str, nodes: Iterable[str], held: dict[str, str]) -> str | None:
-    """Return who uses a function, in words; None where nobody was found.
+def network_user(root: str, driver: str, network: str) -> str | None:
+    """Return who uses a function by a network interface, in words; None where its interface is here and down.
 
-    :param function: the function's directory in sysfs.
     :param root: where sysfs is mounted.
-    :param nodes: the function's device nodes.
-    :param held: what :func:`holders` found.
+    :param driver: the function's driver.
+    :param network: what :func:`network_directory` found.
     """
-    for node in nodes:
-        if node in held:
-            return held[node]
-    holder = _network_directory(function)
-    if holder is None:
-        return None
-    netdevs = _names(holder)
+    netdevs = _names(network)
     for netdev in netdevs:
         if _flags(f"{root}/class/net/{netdev}/flags") & _IFF_UP:
             return f"network interface {netdev} is up"
-    if netdevs:
-        return None
-    driver = os.path.basename(os.path.realpath(f"{function}/driver"))
-    return f"driver {driver} is bound and its network interface is in another namespace"
+    return None if netdevs else f"driver {driver} is bound and its network interface is in another namespace"
 
 
-def _network_directory(function: str) -> str | None:
-    """Return the directory of a function's network interfaces: its own, or that of its virtio device."""
-    for parent in (function, virtio_child(function)):
-        if parent is not None and os.path.isdir(f"{parent}/{_NET}"):
-            return f"{parent}/{_NET}"
-    return None
+def network_directory(function: str, *, virtio: bool = True) -> str | None:
+    """Return the directory of a function's network interfaces, its own or its virtio device's; None without one.
+
+    :param function: the function's directory in sysfs.
+    :param virtio: look for a virtio device, which takes longer.
+    """
+    if os.path.isdir(f"{function}/{_NET}"):
+        return f"{function}/{_NET}"
+    child = _virtio_child(function) if virtio else None
+    return f"{child}/{_NET}" if child is not None and os.path.isdir(f"{child}/{_NET}") else None
 
 
 def _flags(path: str) -> int:
