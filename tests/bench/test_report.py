@@ -93,7 +93,7 @@ def test_tables_for_the_terminal_and_for_the_page() -> None:
 
 
 def test_everything_is_in_all_three_outputs() -> None:
-    facts = dict.fromkeys(("date", "machine", "host", "python", "iproute2", "pyroute2", "rounds"), "x")
+    facts: dict[str, str] = dict.fromkeys(("date", "machine", "host", "python", "iproute2", "pyroute2", "rounds"), "x")
     imports = {"vferry save": {"modules": 3, "microseconds": 5, "forbidden": []}}
     measured = Measured(tables=some_tables(), imports=imports, facts=facts, samples={})
     page, screen = section(measured, some_aims()), terminal(measured, some_aims())
