@@ -20,7 +20,7 @@ _PROJECT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="session")
 def nic_program(lab_images: Images) -> Path:
     """A program drive with the adapter, these tests, and what the contract suite needs."""
-    content = {
+    content: dict[str, Path | list[Path]] = {
         "src": _PROJECT / "src",
         "tests": _PROJECT / "tests",
         "site-packages": installed("msgspec", "pytest", "hypothesis"),

@@ -18,9 +18,13 @@ from vferry.core.model import *
 from vferry.nic.linux import LinuxNic
 from vferry.ports.nic import *
 nic = LinuxNic()
-def tell(value): print(msgspec.json.encode(value).decode())
-def ip(pf): return json.loads(subprocess.run(["ip", "-d", "-j", "link", "show", pf], capture_output=True, check=True).stdout)[0]
-def outcomes(found): return {str(vf): None if e is None else [type(e).__name__, e.errno, e.why] for vf, e in found.items()}
+def tell(value):
+    print(msgspec.json.encode(value).decode())
+def ip(pf):
+    result = subprocess.run(["ip", "-d", "-j", "link", "show", pf], capture_output=True, check=True)
+    return json.loads(result.stdout)[0]
+def outcomes(found):
+    return {str(vf): None if e is None else [type(e).__name__, e.errno, e.why] for vf, e in found.items()}
 def attempt(act, *arguments, **keywords):
     try:
         act(*arguments, **keywords)

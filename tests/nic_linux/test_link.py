@@ -124,7 +124,8 @@ def test_no_answer_is_an_unknown_outcome_and_the_socket_is_not_used_again(links:
     with pytest.raises(UnknownOutcomeError) as caught:
         change.send()
     assert (caught.value.pf, caught.value.what) == ("p", "program VF settings")
-    links.kernels[0].close()
+    links.kernels[0].recv(10_000)
+    assert links.kernels[0].recv(100) == b"", "the socket is closed"
     with pytest.raises(UnknownOutcomeError):
         change.send()
     assert len(links.kernels) == 2

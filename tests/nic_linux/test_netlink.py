@@ -96,9 +96,13 @@ def test_no_answer_in_time(kernel: Scripted) -> None:
 def test_other_messages_do_not_extend_the_deadline(kernel: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(1000))
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    kernel.answers(answer(1), answer(2), answer(3))
+    kernel.answers(answer(1), answer(9))
     with pytest.raises(TimeoutError):
         kernel.socket.ask(b"question", 9)
+    kernel.socket.receive()
+    kernel.answers(ack(1), ack(5))
+    with pytest.raises(TimeoutError, match="1 of 1 requests have no answer"):
+        kernel.socket.acknowledged(range(5, 6))
 
 
 def test_a_message_that_is_cut_is_refused(kernel: Scripted) -> None:

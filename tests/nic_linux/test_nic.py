@@ -217,6 +217,22 @@ def test_of_several_ports_the_one_with_settings(nic: LinuxNic, tree: Tree, monke
     assert nic._netdev(nic._device(PF)) == "lo"
 
 
+def test_too_many_vfs_do_not_hide_the_port_that_has_them(
+    nic: LinuxNic, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree.netdev(tree.sys / "devices/pci-root" / PF, "port1", dev_port=1, ifindex=99)
+
+    def reading(interface: str, *, statistics: bool) -> PfReading:
+        if interface == "port1":
+            raise GarbledMessageError("400 VFs")
+        return shown(2, has_settings=False)
+
+    monkeypatch.setattr(nic._links, "reading", reading)
+    assert nic._netdev(nic._device(PF)) == "port1"
+    with pytest.raises(IncompleteReadingError, match="400 VFs"):
+        nic.read(PF)
+
+
 @pytest.mark.parametrize(
     ("failure", "kind"),
     [

@@ -57,6 +57,19 @@ def test_the_link_itself() -> None:
     assert (reading.num_vfs, reading.has_settings, len(reading.vfs)) == (1, True, 1)
 
 
+@pytest.mark.parametrize(("flags", "up", "carrier"), [(0x1, True, False), (0x41, True, False), (0x10000, False, True)])
+def test_flags(flags: int, up: object, carrier: object) -> None:
+    """IFF_UP, IFF_RUNNING, IFF_LOWER_UP."""
+    (answer,) = messages(kernel.newlink(b"", flags=flags))
+    for found in (decode_link(answer), decode_reading(answer)):
+        assert (found.admin_up, found.carrier) == (up, carrier)
+
+
+def test_a_short_mtu_is_refused() -> None:
+    with pytest.raises(GarbledMessageError, match="link attribute 4 has 2 octets"):
+        decode(kernel.newlink(nla(4, b"\0\0") + nla(9, bytes(8))))
+
+
 def test_facts_of_a_link() -> None:
     info = nla(18, nla(4, b"team\0") + nla(5, b""))
     attributes = nla(3, b"eth9\0") + nla(10, struct.pack("=I", 42)) + info + nla(1, b"\x02\0\0\0\0\x09")
@@ -208,6 +221,79 @@ def test_an_attribute_about_another_vf() -> None:
         read_back([block])
 
 
+def replaced(block: bytes, kind: int, payload: bytes) -> bytes:
+    """A VF block with one attribute's payload changed; nothing is the attribute gone."""
+    parts = [nla(found, payload if found == kind else old) for found, old in kernel.attributes(block[4:])]
+    return nla(1, b"".join(part for part in parts if part != nla(kind, b"")))
+
+
+WAYS = ["columns first", "walk only"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", [1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 13])
+def test_short_attributes_are_refused(way: str, kind: int, request: pytest.FixtureRequest) -> None:
+    if way == "walk only":
+        request.getfixturevalue("walk_only")
+    node, port = "00:00:00:00:00:00:00:01", "00:00:00:00:00:00:00:02"
+    block = vf_info(0, AdminState(mac=PLAIN.mac, rate=PLAIN.rate, node_guid=node, port_guid=port))
+    whole = dict(kernel.attributes(block[4:]))[kind]
+    with pytest.raises(GarbledMessageError, match=rf"VF attribute {kind} has {len(whole) - 4} octets"):
+        read_back([replaced(block, kind, whole[:-4])])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (struct.pack("=IIII", 0, 5000, 0, 0), "VLAN 5000 with priority 0 cannot be"),
+        (struct.pack("=IIII", 0, 1, 8, 0), "VLAN 1 with priority 8 cannot be"),
+        (struct.pack("=IIII", 3, 1, 0, 0), "about VF 3"),
+        (struct.pack("=III", 0, 1, 0), "a VLAN has 12 octets instead of 16"),
+    ],
+)
+def test_vlans_that_cannot_be(way: str, entry: bytes, message: str, request: pytest.FixtureRequest) -> None:
+    if way == "walk only":
+        request.getfixturevalue("walk_only")
+    with pytest.raises(GarbledMessageError, match=message):
+        read_back([replaced(vf_info(0, PLAIN), 12, nla(1, entry))])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_statistics_that_are_not_whole(way: str, request: pytest.FixtureRequest) -> None:
+    if way == "walk only":
+        request.getfixturevalue("walk_only")
+    block = vf_info(0, PLAIN, statistics=COUNTERS)
+    counters = dict(kernel.attributes(block[4:]))[8]
+    with pytest.raises(GarbledMessageError, match="statistics are not whole"):
+        read_back([replaced(block, 8, counters[:-12])])
+    with pytest.raises(GarbledMessageError, match="a VF's counter has 4 octets instead of 8"):
+        read_back([replaced(block, 8, counters[:-12] + nla(8, bytes(4)))])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_something_else_in_the_list(count: int) -> None:
+    blocks = [nla(2, vf_info(vf, PLAIN)[4:]) for vf in range(count)]
+    with pytest.raises(GarbledMessageError, match="something else"):
+        read_back(blocks)
+
+
+def test_of_an_attribute_that_comes_twice_the_first_counts() -> None:
+    twice = nla(1, vf_info(0, PLAIN)[4:] + nla(4, struct.pack("=II", 0, 0)))
+    assert read_back([twice]).vfs[0].admin.spoofchk is True
+
+
+def test_a_block_without_address_is_refused() -> None:
+    with pytest.raises(GarbledMessageError, match="no address"):
+        read_back([replaced(vf_info(0, PLAIN), 1, b"")])
+
+
+@pytest.mark.usefixtures("columns_only")
+def test_what_the_kernel_leaves_behind_an_address_is_of_no_matter() -> None:
+    leaks = [vf_info(vf, PLAIN, leak=bytes([vf]) * 26) for vf in range(3)]
+    assert {vf.broadcast for vf in read_back(leaks).vfs} == {"ff:ff:ff:ff:ff:ff"}
+
+
 def test_an_unknown_link_state_is_refused() -> None:
     block = vf_info(0, PLAIN).replace(struct.pack("=HHII", 12, 5, 0, 0), struct.pack("=HHII", 12, 5, 0, 7))
     with pytest.raises(GarbledMessageError, match="7 is no link state"):
@@ -221,6 +307,7 @@ def test_counters_beyond_63_bits_are_refused() -> None:
         read_back([block])
 
 
+@pytest.mark.usefixtures("columns_only")
 @pytest.mark.parametrize(("count", "statistics"), [(334, None), (221, COUNTERS)])
 def test_the_longest_list(count: int, statistics: VfStatistics | None) -> None:
     reading = read_back([vf_info(vf, PLAIN, statistics=statistics) for vf in range(count)])
