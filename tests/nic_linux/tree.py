@@ -28,7 +28,8 @@ class Tree:
     @staticmethod
     def link(path: Path, target: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.symlink_to(os.path.relpath(target, path.parent))
+        # As kernfs_get_target_path() makes them: the last part is always the target's own name, never "..".
+        path.symlink_to(os.path.join(os.path.relpath(target.parent, path.parent), target.name))
 
     def device(self, bus: str, name: str, parent: Path | None = None, **files: object) -> Path:
         """Make a device, with a file for each keyword."""

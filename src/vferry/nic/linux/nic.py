@@ -6,8 +6,8 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -38,6 +38,8 @@ _READ = "read VF settings"
 _ARM = "encode VF settings"
 _LAG_KINDS = ("bond", "team")
 
+T = TypeVar("T")
+
 
 class LinuxNic:
     """All PFs of this host, in this network namespace.
@@ -57,10 +59,13 @@ class LinuxNic:
         self._links = Links(deadline)
         self._deadline = deadline
         self._hostname = os.uname().nodename
+        self._idle_devlink: list[Devlink] = []
 
     def close(self) -> None:
         """Close the sockets that are kept; the object goes on working."""
         self._links.close()
+        while self._idle_devlink:
+            self._idle_devlink.pop().close()
 
     # Section: facts of PFs and VFs
 
@@ -201,7 +206,9 @@ class LinuxNic:
         :raise NoSuchFunctionError: there is no such PF.
         :raise NotSupportedError: it has no network interface here.
         """
-        device = self._device(pf)
+        return self._interface_of(self._device(pf), pf, what)
+
+    def _interface_of(self, device: Device, pf: str, what: str) -> str:
         netdev = self._netdev(device)
         if netdev is None:
             raise NotSupportedError(
@@ -223,7 +230,7 @@ class LinuxNic:
         count = self._sysfs.num_vfs(device)
         for vf in changes:
             self._check_vf(_ARM, pf, vf, count)
-        netdev = self._interface(pf, _ARM)
+        netdev = self._interface_of(device, pf, _ARM)
         encoded = {vf: self._encode(pf, vf, change) for vf, change in changes.items()}
         with self._located(_ARM, pf):
             ifindex = self._sysfs.ifindex(netdev)
@@ -312,8 +319,20 @@ class LinuxNic:
 
     def _eswitch_mode(self, device: Device, pf: str) -> EswitchMode | None:
         with self._located("read the eswitch mode", pf):
-            devlink = self._devlink()
-            return None if devlink is None else devlink.eswitch_mode(*device)
+            return self._ask_devlink(lambda devlink: devlink.eswitch_mode(*device))
+
+    def _ask_devlink(self, ask: Callable[[Devlink], T | None]) -> T | None:
+        """Read by devlink, None where the kernel has none; keep its socket unless an answer might still come."""
+        devlink = self._idle_devlink.pop() if self._idle_devlink else self._devlink()
+        if devlink is None:
+            return None
+        try:
+            answer = ask(devlink)
+        except BaseException:
+            devlink.close()
+            raise
+        self._idle_devlink.append(devlink)
+        return answer
 
     def set_eswitch_mode(self, pf: str, mode: EswitchMode) -> None:
         """See :meth:`vferry.ports.nic.Nic.set_eswitch_mode`."""
@@ -330,8 +349,7 @@ class LinuxNic:
         device = self._device(pf)
         self._check_vf(what, pf, vf, self._sysfs.num_vfs(device))
         with self._located(what, pf, vf):
-            devlink = self._devlink()
-            return None if devlink is None else devlink.function(*device, vf)
+            return self._ask_devlink(lambda devlink: devlink.function(*device, vf))
 
     def program_function(self, pf: str, vf: int, change: FunctionState) -> None:
         """See :meth:`vferry.ports.nic.Nic.program_function`.

@@ -125,13 +125,15 @@ class Sysfs:
 
     def _device_of(self, netdev: str) -> Device | None:
         """Return the PF that a network interface belongs to: its parent, or that of its virtio device."""
-        path = os.path.realpath(f"{self.net(netdev)}/device")
-        if self.target(f"{path}/subsystem") == "virtio":
-            path = os.path.dirname(path)
-        bus = self.target(f"{path}/subsystem")
-        if bus is None or not os.path.exists(f"{path}/sriov_numvfs") or self._represents(netdev):
+        # The kernel follows the link; os.path.realpath() would look at each of a dozen directories.
+        path = f"{self.net(netdev)}/device"
+        address, bus = self.target(path), self.target(f"{path}/subsystem")
+        if bus == "virtio":
+            path = os.path.dirname(os.path.realpath(path))
+            address, bus = os.path.basename(path), self.target(f"{path}/subsystem")
+        if bus is None or address is None or not os.path.exists(f"{path}/sriov_numvfs") or self._represents(netdev):
             return None
-        return Device(bus, os.path.basename(path))
+        return Device(bus, address)
 
     def _represents(self, netdev: str) -> bool:
         port = self.text(f"{self.net(netdev)}/phys_port_name")
