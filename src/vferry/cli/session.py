@@ -14,7 +14,8 @@ import msgspec
 
 from vferry.clock import SystemClock
 from vferry.core.errors import FailedError, PersonNeededError, RefusedError, UsageError, VferryError
-from vferry.core.undo import UndoRecord
+from vferry.core.undo import UndoRecord, VfKey
+from vferry.ports.journal import Journal
 from vferry.ports.nic import Nic
 from vferry.state.files import exclusive
 from vferry.state.journal import DirectoryJournal
@@ -48,6 +49,7 @@ class Session:
         self.arguments = arguments
         self._nic = nic
         self._context = context
+        self._watched: _WatchedJournal | None = None
 
     @property
     def context(self) -> Context:
@@ -57,6 +59,9 @@ class Session:
 
             journal = DirectoryJournal(self.arguments.state_dir)
             self._context = Context(self._nic or LinuxNic(), journal, SystemClock())
+        if self._watched is None:
+            self._watched = _WatchedJournal(self._context.journal)
+            self._context = self._context._replace(journal=self._watched)
         return self._context
 
     @property
@@ -110,25 +115,19 @@ class Session:
             return self._interrupted()
 
     def _interrupted(self) -> int:
+        if self._watched is None or not self._watched.writes:
+            return self._report(VferryError(self.arguments.verb, why="interrupted, and nothing is changed"), FAILED)
         try:
-            left = self._left()
+            left = [record for record in unfinished(self._watched.records()) if not record.completed]
         except VferryError as error:
             return self._report(error, PERSON_NEEDED)
-        if not left:
-            return self._report(VferryError(self.arguments.verb, why="interrupted, and nothing is changed"), FAILED)
         names = " ".join(f"{record.identity.pf}/{record.key.index}" for record in left)
-        in_between = PersonNeededError(
-            self.arguments.verb,
-            why=f"interrupted while {names} were being changed; their undo records are kept",
-            next_step="the same command again completes the change; 'vferry doctor' names the way back",
-        )
-        return self._report(in_between, PERSON_NEEDED)
-
-    def _left(self) -> tuple[UndoRecord, ...]:
-        """Return the records of what a verb that changes a NIC has left in between."""
-        if self.arguments.verb not in CHANGING or self._context is None:
-            return ()
-        return tuple(record for record in unfinished(self._context.journal.records()) if not record.completed)
+        why = f"interrupted while {names} were being changed; their undo records are kept"
+        next_step = "the same command again completes the change; 'vferry doctor' names the way back"
+        if not left:
+            why = "interrupted when the change was complete, or taken back"
+            next_step = "'vferry show' says which it is; the same command again is harmless"
+        return self._report(PersonNeededError(self.arguments.verb, why=why, next_step=next_step), PERSON_NEEDED)
 
     def _report(self, error: VferryError, code: int) -> int:
         if self.json:
@@ -140,6 +139,27 @@ class Session:
     def _print_json(self, result: object) -> None:
         encoded = msgspec.json.format(msgspec.json.encode(result), indent=2)
         _write_out(f"{encoded.decode()}\n")
+
+
+class _WatchedJournal:
+    """A journal that knows whether anything was written: before that, no verb touches a NIC."""
+
+    def __init__(self, inner: Journal) -> None:
+        self._inner = inner
+        self.writes = 0
+
+    def put(self, record: UndoRecord) -> None:
+        self.writes += 1
+        self._inner.put(record)
+
+    def get(self, key: VfKey) -> UndoRecord | None:
+        return self._inner.get(key)
+
+    def remove(self, key: VfKey) -> None:
+        self._inner.remove(key)
+
+    def records(self) -> tuple[UndoRecord, ...]:
+        return self._inner.records()
 
 
 def _write_out(text: str) -> None:

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from vferry.core.compare import Difference
-from vferry.core.findings import Finding
+from vferry.core.findings import Finding, Severity
 from vferry.core.model import AdminState, PfFacts, VfFacts, Vlan
 
-__all__ = ["admin_text", "finding_lines", "not_shown_lines", "pf_text", "vf_text"]
+__all__ = ["admin_text", "finding_lines", "not_shown_lines", "pf_text", "vf_text", "worth_saying"]
 
 
 def admin_text(state: AdminState) -> str:
@@ -82,6 +82,11 @@ def finding_lines(findings: Iterable[Finding]) -> list[str]:
         if finding.remedy:
             lines.append(f"  remedy: {finding.remedy}")
     return lines
+
+
+def worth_saying(findings: Iterable[Finding]) -> list[Finding]:
+    """Leave out mere facts, which ``check`` prints: what is left is a warning, or a loss that was accepted."""
+    return [finding for finding in findings if finding.accepted or finding.severity is not Severity.INFO]
 
 
 def not_shown_lines(vf: str, differences: Sequence[Difference]) -> list[str]:

@@ -7,7 +7,7 @@ a witness elsewhere on the segment that receives the probe, or a VF counter that
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import NamedTuple
 
 from vferry.core.errors import FailedError
@@ -64,7 +64,7 @@ class Observer:
             return Sighting(False, f"nothing was observed: {error.what}: {error.why}")
 
     def _by_witness(self, prober: Prober, witness: Witness, netdev: str, mac: str) -> Sighting:
-        nonce = secrets.token_bytes(16)
+        nonce = os.urandom(16)
         with witness.watch(nonce, seconds=self._seconds) as watch:
             prober.send(netdev, mac, nonce, count=PROBES)
             received = watch.received()
@@ -80,7 +80,7 @@ class Observer:
         before = self._counters(context, place)
         if before is None:
             return Sighting(False, "nothing was observed: no witness was named, and the driver has no VF counters")
-        prober.send(str(place.pf.netdev), mac, secrets.token_bytes(16), count=PROBES)
+        prober.send(str(place.pf.netdev), mac, os.urandom(16), count=PROBES)
         context.clock.sleep(0.2)  # counters are read from the hardware by a driver's timer on some NICs
         after = self._counters(context, place)
         if after is not None and after.rx_packets == before.rx_packets:

@@ -117,7 +117,7 @@ def leave_transaction(context: Context, record: UndoRecord) -> None:
 
     :raise JournalError: a record cannot be written.
     """
-    if record.key != record.lead:
+    if record.key != record.lead or record.kind is UndoKind.FENCE:
         return
     others = [one for one in context.journal.records() if same_transaction(one, record) and one.key != record.key]
     for one in others:

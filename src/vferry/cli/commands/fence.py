@@ -46,7 +46,7 @@ def run(session: Session) -> int:
         ]
         session.print({"dry_run": True, "vfs": result}, *lines)
         return DONE
-    with progress(f"fencing {len(refs)} VFs"):
+    with progress(f"fencing {', '.join(map(str, refs))}"):
         fenced = fence(session.context, refs, request, _observer(session))
     session.print({"vfs": [_data(one) for one in fenced]}, *(line for one in fenced for line in _lines(one)))
     return DONE

@@ -21,7 +21,7 @@ def run(session: Session) -> int:
         lines = [f"{change.vf}: would set {admin_text(change.wanted)}; no undo" for change in changes]
         session.print({"dry_run": True, "vfs": rows}, *lines)
         return DONE
-    with progress(f"releasing {len(refs)} VFs"):
+    with progress(f"releasing {', '.join(map(str, refs))}"):
         released = release(session.context, refs, session.tables())
     session.print({"vfs": released}, *(line for one in released for line in _lines(one)))
     return PERSON_NEEDED if any(one.kept for one in released) else DONE

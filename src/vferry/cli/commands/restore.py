@@ -9,7 +9,7 @@ from vferry.cli.names import pair_up, resolve_all
 from vferry.cli.progress import progress
 from vferry.cli.records import read_record, terms
 from vferry.cli.session import DONE, Session
-from vferry.cli.text import admin_text, finding_lines, not_shown_lines
+from vferry.cli.text import admin_text, finding_lines, not_shown_lines, worth_saying
 from vferry.core.compare import change_needed
 from vferry.core.errors import UsageError
 from vferry.core.model import AdminState
@@ -36,10 +36,10 @@ def _restore(session: Session) -> int:
     arguments = session.arguments
     record = read_record(arguments.file)
     pairs = pair_up(session.context.nic, record, arguments.vfs)
-    with progress(f"restoring {len(pairs)} VFs"):
+    with progress(f"restoring {', '.join(str(ref) for _, ref in pairs)}"):
         report = restore(session.context, record, pairs, terms(session))
     session.keep_if_possible(report.learned)
-    lines = finding_lines(report.findings)
+    lines = finding_lines(worth_saying(report.findings))
     for vf in report.vfs:
         what = "restored and read back" if vf.changed else "was already as saved"
         lines.append(f"{vf.saved} on {vf.vf}: {what}: {admin_text(vf.admin)}")

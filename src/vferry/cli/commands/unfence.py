@@ -25,7 +25,7 @@ def run(session: Session) -> int:
         ]
         session.print({"dry_run": True, "vfs": rows}, *lines)
         return DONE
-    with progress(f"unfencing {len(refs)} VFs"):
+    with progress(f"unfencing {', '.join(map(str, refs))}"):
         done = unfence(session.context, refs)
     session.print({"vfs": done}, *(_line(one) for one in done))
     return DONE
