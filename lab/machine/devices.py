@@ -11,6 +11,8 @@ from lab.images.netdevsim import NEEDS
 from lab.machine.command import Command, Result
 
 _CARRIER_SECONDS = 20.0
+_LINK_DIP_SECONDS = 0.5
+"""igb resets while it makes VFs: its link goes down a moment later, and until it is back it refuses rates."""
 _PCI = "/sys/bus/pci/devices"
 
 LOAD_DRIVERS = " && ".join(
@@ -82,9 +84,18 @@ def make_vfs(host: Shell, pf: str, number: int) -> tuple[Vf, ...]:
     :raise CommandFailed: When the driver refuses.
     """
     directory = f"{_PCI}/{pf}"
+    interface = netdev_of(host, pf)
+    had_carrier = interface is not None and _has_carrier(host, interface)
     clear = f"[ $(cat {directory}/sriov_numvfs) = 0 ] || echo 0 > {directory}/sriov_numvfs"
     host.run(f"{clear}; echo {number} > {directory}/sriov_numvfs")
+    if interface is not None and had_carrier:
+        host.run(f"sleep {_LINK_DIP_SECONDS}")
+        wait_carrier(host, interface)
     return list_vfs(host, pf)
+
+
+def _has_carrier(host: Shell, interface: str) -> bool:
+    return host.run(f"cat /sys/class/net/{interface}/carrier 2>/dev/null || true").out.strip() == "1"
 
 
 def list_vfs(host: Shell, pf: str) -> tuple[Vf, ...]:

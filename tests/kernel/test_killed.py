@@ -27,10 +27,9 @@ SIGKILLED = {137, -9}
 @pytest.fixture(scope="module")
 def host(lab_images: Images, lab_program: Path) -> Iterator[Host]:
     with Wire() as wire, igb_host("a", wire, images=lab_images, program=lab_program) as host:
-        bring_up(host, "eth0")
-        vfs = host.igb_vfs(2)
-        for vf in vfs:
+        for vf in host.igb_vfs(2):
             host.unbind(vf)
+        bring_up(host, "eth0")
         host.run(f"ip link set eth0 vf 1 {OTHER}")
         mac = OTHER.split()[1]
         host.vferry("save", "eth0/1", "--mac", f"eth0/1={mac}", "-o", "/root/other.json")
