@@ -96,7 +96,7 @@ class FrameWatch:
             self._socket.close()
 
     def received(self) -> int:
-        """Return how many frames with the nonce came in; waits for the first, then a tenth of a second for more."""
+        """Return how many frames with the nonce came in; waits for the first, then half a second for more."""
         assert self._socket is not None, "enter it first"  # noqa: S101
         until = time.monotonic() + self._seconds
         count = 0
@@ -108,7 +108,7 @@ class FrameWatch:
                 break
             if address[2] != socket.PACKET_OUTGOING and self._wanted in data:
                 count += 1
-                until = min(until, time.monotonic() + 0.1)
+                until = min(until, time.monotonic() + 0.5)
         return count
 
 

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from lab.machine.devices import wait_carrier
 from lab.machine.host import Host
 
 pytestmark = pytest.mark.lab
@@ -19,7 +20,7 @@ import json, secrets
 from vferry.ports.witness import WitnessError
 from vferry.witness import FrameProber, RemoteWitness
 
-def ask(command, destination, interface=None, seconds=1.0, same_nonce=True):
+def ask(command, destination, interface=None, seconds=3.0, same_nonce=True):
     nonce = secrets.token_bytes(16)
     try:
         with RemoteWitness([command], "far", interface).watch(nonce, seconds=seconds) as watch:
@@ -43,6 +44,7 @@ def test_a_witness_counts_the_probes_that_reach_it(sim: Host) -> None:
         "ip netns add far && ip link add here type veth peer name there && ip link set there netns far && "
         "ip link set here up && ip -n far link set there up"
     )
+    wait_carrier(sim, "here")
     sim.write("/tmp/over-there", OVER_THERE, 0o755)
     sim.write("/tmp/ask.py", PROGRAM)
     result = sim.run("PYTHONPATH=/opt/program/src:/opt/program/site-packages python3 -S /tmp/ask.py")
