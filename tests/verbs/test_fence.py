@@ -117,6 +117,7 @@ def test_a_second_fence_never_weakens_the_first(monkeypatch: pytest.MonkeyPatch)
     fence(context, [VF], FENCE)
     strong = nic.snapshot()
     monkeypatch.setattr("vferry.verbs.fence.lever_rows", lambda _: (MAC, TRUST))
+    nic.program("eth0", {3: AdminState(vlans=())})
     fence(context, [VF], FENCE)
     assert nic.snapshot() == strong
     unfence(context, [VF])

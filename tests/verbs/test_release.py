@@ -11,7 +11,7 @@ from tests.verbs.cases import RESTORES, TWO, TWO_PFS
 from tests.verbs.test_crashes import crashed_worlds, live
 from tests.verbs.world import FENCE, KINDS, context_of, on_record, settings, shown, source, tables_of
 from vferry.core.model import ZERO_MAC, AdminState, Attribute, LinkState, Rate
-from vferry.core.undo import UndoKind
+from vferry.core.undo import IdentityChangedError, UndoKind
 from vferry.ports.nic import NotPermittedError
 from vferry.testing import (
     IGB_LIKE,
@@ -28,6 +28,7 @@ from vferry.verbs.context import VfRef
 from vferry.verbs.fence import fence
 from vferry.verbs.pending import PendingChangeError
 from vferry.verbs.release import plan_release, release
+from vferry.verbs.restore import undo_restore
 
 VF = VfRef("eth0", 3)
 
@@ -124,6 +125,22 @@ def test_a_vf_in_the_hands_of_a_restore_is_not_released() -> None:
     with pytest.raises(PendingChangeError, match="'restore'"):
         release(live(world), case.refs, ())
     assert world.nic.snapshot() == half
+
+
+def test_releasing_the_lead_of_an_interrupted_restore_leaves_the_others_on_record() -> None:
+    """One PF was reloaded: its VF is released, and the VF of the other PF can still be taken back."""
+    case = RESTORES[2]
+    before = settings(case.make().nic)["eth1"]
+    world = next(world for world, where in crashed_worlds(case) if "after program eth1" in where)
+    world.nic.reload_driver("eth0")
+    with pytest.raises(IdentityChangedError):
+        undo_restore(live(world), [case.refs[1]])
+    release(live(world), [case.refs[0]], ())
+    assert set(on_record(world.journal)) == {str(case.refs[1])}
+    assert settings(world.nic)["eth1"] != before
+    undo_restore(live(world), [case.refs[1]])
+    assert settings(world.nic)["eth1"] == before
+    assert world.journal.records() == ()
 
 
 def test_who_still_uses_the_vf_is_said() -> None:

@@ -25,7 +25,7 @@ from vferry.core.capability import Feature
 from vferry.core.model import AdminState, Attribute, DeclaredState, EswitchMode, FunctionState, PciState, Rate
 from vferry.core.policy import Policy
 from vferry.core.record import Record
-from vferry.core.undo import UndoKind
+from vferry.core.undo import UndoKind, VfKey
 from vferry.ports.journal import JournalError
 from vferry.ports.nic import RejectedError
 from vferry.testing import (
@@ -135,6 +135,15 @@ def test_an_unknown_driver_is_learned_on_the_free_target_first() -> None:
     assert len(report.learned) == 1, "both PFs are of one kind"
     assert set(report.learned[0].features) == set(Feature)
     assert shown(nic, TARGETS[0]) == record.vfs[0].admin
+
+
+def test_what_is_refused_anyway_is_refused_before_a_target_is_tried() -> None:
+    nic, record = new_host("b", NETDEVSIM_LIKE), saved(NETDEVSIM_LIKE)
+    nic.calls.clear()
+    terms = Terms(policy=Policy(trust=False))
+    with pytest.raises(CheckRefusedError, match="trust"):
+        restore(context_of(nic, MemoryJournal()), record, pairs_of(record, TARGETS), terms)
+    assert "program" not in [call.method for call in nic.calls]
 
 
 def test_a_plan_changes_nothing() -> None:
@@ -298,6 +307,26 @@ def test_a_journal_that_cannot_be_written_keeps_the_nic_untouched() -> None:
         restore(context_of(nic, journal), record, pairs_of(record, TARGETS), terms_of(nic, IGB_LIKE))
     assert nic.snapshot() == before
     assert journal.records() == ()
+
+
+class Sticky(MemoryJournal):
+    """Cannot remove the record of one VF."""
+
+    def remove(self, key: VfKey) -> None:
+        if key.index == TARGETS[1].vf:
+            raise JournalError("remove an undo record", why="read-only file system")
+        super().remove(key)
+
+
+def test_a_restore_is_over_when_its_leads_record_is_gone() -> None:
+    """What is left is swept away later, and blocks nobody."""
+    record, nic, journal = saved(), new_host(), Sticky()
+    restore(context_of(nic, journal), record, pairs_of(record, TARGETS), terms_of(nic, IGB_LIKE))
+    assert list(on_record(journal)) == ["eth0/4"]
+    after = MemoryJournal(journal.storage)
+    with pytest.raises(NothingToUndoError):
+        undo_restore(context_of(nic, after), [TARGETS[1]])
+    assert after.records() == ()
 
 
 def test_time_passes_while_a_vf_is_busy_and_patience_ends() -> None:

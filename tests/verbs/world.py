@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from vferry.core.capability import CapabilityTable, capability_key
 from vferry.core.model import DOT1Q, AdminState, DeclaredState, LinkState, Rate, Vlan
 from vferry.core.policy import Policy
@@ -67,25 +69,25 @@ def new_host(name: str = "b", behaviour: Behaviour = IGB_LIKE, *, pfs: Sequence[
     """A host whose VFs 0 are used by neighbours; everything else is free."""
     nic = MemoryNic(host=name, pfs=[pf_of(pf, behaviour) for pf in pfs])
     for number, pf in enumerate(pfs):
-        set_all(nic, pf, 0, only(OTHER, ["vlans", "rate", "spoofchk"]))
-        set_all(nic, pf, 0, AdminState(mac=f"52:54:00:00:aa:{number:02x}"))
+        set_all(nic, pf, 0, msgspec.structs.replace(OTHER, mac=f"52:54:00:00:aa:{number:02x}"))
         nic.bind_driver(pf, 0, "vfio-pci", user="the neighbour")
     return nic
 
 
 def set_all(nic: Nic, pf: str, vf: int, state: AdminState) -> None:
-    """Program one attribute after the other, as far as the driver takes them."""
-    for field in fields_of(state):
-        while isinstance(nic.program(pf, {vf: only(state, [field])})[vf], BusyError):
-            pass
+    """Program a VF; one attribute after the other, as far as the driver takes them, where it does not take all."""
+    error = nic.program(pf, {vf: state})[vf]
+    while isinstance(error, BusyError):
+        error = nic.program(pf, {vf: state})[vf]
+    for field in fields_of(state) if error is not None else ():
+        nic.program(pf, {vf: only(state, [field])})
 
 
 def source(behaviour: Behaviour = IGB_LIKE, refs: Iterable[VfRef] = (VfRef("eth0", 3),)) -> MemoryNic:
     """A host with VMs on ``refs``, each with a MAC of its own."""
     nic = new_host("a", behaviour)
     for number, ref in enumerate(refs):
-        set_all(nic, ref.pf, ref.vf, GUEST)
-        set_all(nic, ref.pf, ref.vf, AdminState(mac=MACS[3 + number]))
+        set_all(nic, ref.pf, ref.vf, msgspec.structs.replace(GUEST, mac=MACS[3 + number]))
     return nic
 
 
