@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
+from vferry.core.model import DOT1AD, DOT1Q, Vlan
 from vferry.ports.witness import Watch, WitnessError
 
 __all__ = ["FrameProber", "FrameWatch", "RemoteWitness"]
@@ -41,8 +42,8 @@ ETH_ZLEN = 60
 class FrameProber:
     """Sends probes from a PF's network interface."""
 
-    def send(self, netdev: str, destination: str, nonce: bytes, *, count: int) -> None:
-        """Send ``count`` probes to the MAC ``destination``.
+    def send(self, netdev: str, destination: str, nonce: bytes, *, count: int, vlans: tuple[Vlan, ...] = ()) -> None:
+        """Send ``count`` probes to the MAC ``destination``, tagged with ``vlans``.
 
         :raise WitnessError: the interface is down, or CAP_NET_RAW is missing.
         """
@@ -51,11 +52,19 @@ class FrameProber:
                 sock.bind((netdev, 0))
                 source = sock.getsockname()[4][:6]
                 head = bytes.fromhex(destination.replace(":", "")) + source
-                frame = head + struct.pack("!H", ETH_P_LOCAL_EXPERIMENTAL) + MAGIC + nonce
+                tags = b"".join(_tag(vlan) for vlan in vlans)
+                frame = head + tags + struct.pack("!H", ETH_P_LOCAL_EXPERIMENTAL) + MAGIC + nonce
                 for _ in range(count):
                     sock.send(frame.ljust(ETH_ZLEN, b"\0"))
         except OSError as error:
             raise WitnessError(f"send a probe from {netdev}", why=error.strerror or str(error)) from error
+
+
+def _tag(vlan: Vlan) -> bytes:
+    """Return a VLAN tag (IEEE Std 802.1Q-2018, 9.6): tag protocol, priority and identifier."""
+    protocols = {None: 0x8100, DOT1Q: 0x8100, DOT1AD: 0x88A8}
+    protocol = protocols[vlan.proto] if vlan.proto in protocols else int(str(vlan.proto), 16)
+    return struct.pack("!HH", protocol, vlan.qos << 13 | vlan.vid)
 
 
 class FrameWatch:

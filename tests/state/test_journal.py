@@ -74,7 +74,7 @@ def test_an_error_names_the_file(disk: OnDisk) -> None:
     with pytest.raises(JournalError) as raised:
         disk.open().records()
     assert str(disk.file(undo_record(1).key)) in raised.value.what
-    assert "--state-dir" in raised.value.next_step
+    assert "mend the file" in raised.value.next_step
 
 
 def test_records_are_for_root_only(disk: OnDisk) -> None:

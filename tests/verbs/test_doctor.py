@@ -14,7 +14,6 @@ from tests.verbs.world import GUEST, MACS, context_of, new_host, source, tables_
 from vferry.core.fence import parking_mac
 from vferry.core.findings import Severity
 from vferry.core.model import AdminState
-from vferry.ports.journal import JournalError
 from vferry.ports.nic import NoSuchFunctionError
 from vferry.testing import IGB_LIKE, LOSSY, RESETTING, VIRTIO_LIKE, ErrnoFault, MemoryJournal, MemoryNic, MemoryPf
 from vferry.verbs.context import VfRef
@@ -98,11 +97,27 @@ def test_records_of_another_life() -> None:
     assert found(world.nic, world.journal) == {"record-of-another-life": Severity.ERROR}
 
 
-def test_a_damaged_journal_is_an_error() -> None:
+def test_a_damaged_journal_is_a_finding_beside_others() -> None:
     world = fenced(IGB_LIKE, [VF])
+    world.nic.set_pf("eth0", admin_up=False)
     world.journal.damage(world.journal.records()[0].key)
-    with pytest.raises(JournalError):
-        examine(live(world), ())
+    codes = {finding.code for finding in examine(live(world), ())}
+    assert {"records-unreadable", "pf-down"} <= codes
+
+
+def test_a_fence_that_somebody_else_has_opened_is_a_hazard() -> None:
+    world = fenced(IGB_LIKE, [VF])
+    world.nic.program(VF.pf, {VF.vf: AdminState(mac="52:54:00:77:77:77")})
+    (finding,) = [finding for finding in examine(live(world), ()) if finding.code == "fence-broken"]
+    assert finding.severity is Severity.ERROR
+    assert "52:54:00:77:77:77" in finding.why
+
+
+def test_a_fence_is_named_by_the_pf_s_present_name() -> None:
+    world = fenced(IGB_LIKE, [VF])
+    world.nic.rename("eth0", "renamed")
+    (finding,) = [finding for finding in examine(live(world), ()) if finding.code == "fenced"]
+    assert finding.pf == "renamed"
 
 
 def test_list_names_the_reason_of_what_cannot_be_read() -> None:

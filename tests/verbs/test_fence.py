@@ -14,7 +14,7 @@ from tests.verbs.cases import TWO, TWO_PFS
 from tests.verbs.world import FENCE, GUEST, KINDS, context_of, on_record, settings, shown, source
 from vferry.core.errors import PersonNeededError
 from vferry.core.fence import Column, FenceImpossibleError, Grade, Lever, is_parking_mac, parking_mac
-from vferry.core.model import AdminState, Attribute, VfStatistics
+from vferry.core.model import AdminState, Attribute, VfStatistics, Vlan
 from vferry.core.undo import UndoKind
 from vferry.ports.nic import BusyError
 from vferry.ports.witness import WitnessError
@@ -31,7 +31,15 @@ from vferry.testing import (
     MemoryPf,
 )
 from vferry.verbs.context import Context, VfRef
-from vferry.verbs.fence import FenceRequest, NotFencedError, fence, plan, plan_unfence, unfence
+from vferry.verbs.fence import (
+    FenceBrokenError,
+    FenceRequest,
+    NotFencedError,
+    fence,
+    plan,
+    plan_unfence,
+    unfence,
+)
 from vferry.verbs.observe import Observer
 
 VF = VfRef("eth0", 3)
@@ -226,8 +234,9 @@ class FakeProber:
         self.sent: list[tuple[str, str, int]] = []
         self._effect = effect
 
-    def send(self, netdev: str, destination: str, nonce: bytes, *, count: int) -> None:
+    def send(self, netdev: str, destination: str, nonce: bytes, *, count: int, vlans: tuple[Vlan, ...] = ()) -> None:
         self.sent.append((netdev, destination, count))
+        self.vlans = vlans
         if callable(self._effect):
             self._effect()
 
@@ -271,6 +280,7 @@ def test_a_witness_elsewhere(received: int | None, expected: Grade, words: str) 
     assert found is expected
     assert words in observation
     assert prober.sent == [("eth0", GUEST.mac, 3)], "to the VM's address, not to the parking MAC"
+    assert prober.vlans == GUEST.vlans, "in the VM's own network"
 
 
 def counters(packets: int) -> VfStatistics:
@@ -306,3 +316,27 @@ def test_an_observation_that_fails_leaves_the_fence() -> None:
     assert found is Grade.READ_BACK
     assert "no permission" in observation
     assert on_record(journal)["eth0/3"].completed
+
+
+def test_a_vf_that_somebody_else_has_set_meanwhile_is_not_overwritten() -> None:
+    nic, journal = source(), MemoryJournal()
+    context, before = context_of(nic, journal), settings(nic)
+    fence(context, [VF], FENCE)
+    nic.program(VF.pf, {VF.vf: AdminState(mac="52:54:00:77:77:77")})
+    changed = nic.snapshot()
+    with pytest.raises(FenceBrokenError, match="52:54:00:77:77:77") as raised:
+        unfence(context, [VF])
+    assert "--anyway" in raised.value.next_step
+    assert nic.snapshot() == changed
+    assert set(on_record(journal)) == {str(VF)}
+    unfence(context, [VF], anyway=True)
+    assert settings(nic) == before
+
+
+def test_a_parked_vf_without_a_record_is_not_fenced_again() -> None:
+    nic = source()
+    fence(context_of(nic, MemoryJournal()), [VF], FENCE)
+    parked = nic.snapshot()
+    with pytest.raises(NotFencedError, match="parking MAC"):
+        fence(context_of(nic, MemoryJournal()), [VF], FENCE)
+    assert nic.snapshot() == parked

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.verbs.world import GUEST, MACS, context_of, new_host, pf_of, source
+from tests.verbs.world import FENCE, GUEST, MACS, context_of, new_host, pf_of, source
 from vferry.core.errors import RefusedError, UsageError
 from vferry.core.model import DeclaredState, EswitchMode, FunctionState, VfStatistics
 from vferry.core.record import decode_json, decode_msgpack, encode_json, encode_msgpack
@@ -23,6 +23,8 @@ from vferry.testing import (
     ShortReadingFault,
 )
 from vferry.verbs.context import VfRef
+from vferry.verbs.fence import fence
+from vferry.verbs.pending import PendingChangeError
 from vferry.verbs.save import NothingToSaveError, save
 
 VF = VfRef("eth0", 3)
@@ -133,3 +135,12 @@ def test_what_cannot_be_written_as_a_record_is_refused_as_one() -> None:
     with pytest.raises(RefusedError) as raised:
         encode_json(record)
     assert getattr(raised.value, "field", None) == "vm"
+
+
+def test_what_a_fence_has_set_is_not_the_vm_s() -> None:
+    nic, journal = source(), MemoryJournal()
+    fence(context_of(nic, journal), [VF], FENCE)
+    with pytest.raises(PendingChangeError, match="unfence"):
+        save(context_of(nic, journal), [VF])
+    with pytest.raises(NothingToSaveError, match="parking MAC"):
+        save(context_of(nic, MemoryJournal()), [VF])

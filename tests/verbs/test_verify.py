@@ -5,15 +5,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.verbs.cases import TWO_PFS
 from tests.verbs.world import context_of, new_host, pairs_of, record_of, source, terms_of
 from vferry.core.errors import FailedError
-from vferry.core.model import DOT1AD, AdminState, EswitchMode, FunctionState, Rate, Vlan
-from vferry.testing import IGB_LIKE, LOSSY, NETDEVSIM_LIKE, RESETTING, Behaviour, MemoryJournal
-from vferry.verbs.check import check_record
+from vferry.core.model import DOT1AD, AdminState, Attribute, EswitchMode, FunctionState, Rate, Vlan
+from vferry.testing import IGB_LIKE, LOSSY, NETDEVSIM_LIKE, RESETTING, VIRTIO_LIKE, Behaviour, MemoryJournal
+from vferry.verbs.check import CheckRefusedError, check_record
 from vferry.verbs.restore import restore
+from vferry.verbs.save import save
 from vferry.verbs.verify import VerifyFailedError, verify
 
 WITH_SETTINGS = (IGB_LIKE, NETDEVSIM_LIKE, RESETTING, LOSSY)
@@ -76,3 +78,33 @@ def test_port_functions_are_compared() -> None:
     context, terms = context_of(nic, MemoryJournal()), terms_of(nic, NETDEVSIM_LIKE)
     with pytest.raises(VerifyFailedError, match="function tx_max is 0, the record says 1000"):
         verify(context, record, pairs_of(record, ref), terms)
+
+
+def test_a_nic_without_settings_verifies_nothing() -> None:
+    record = record_of(source(IGB_LIKE, TWO_PFS), TWO_PFS)
+    nic = new_host("b", VIRTIO_LIKE)
+    with pytest.raises(CheckRefusedError):
+        verify(context_of(nic, MemoryJournal()), record, pairs_of(record, TWO_PFS), terms_of(nic, VIRTIO_LIKE))
+
+
+def test_an_undeclared_mac_is_compared_as_it_was_read() -> None:
+    ref = TWO_PFS[:1]
+    record = save(context_of(source(IGB_LIKE, ref), MemoryJournal()), ref)
+    nic = source(IGB_LIKE, ref)
+    context, terms = context_of(nic, MemoryJournal()), terms_of(nic, IGB_LIKE)
+    assert verify(context, record, pairs_of(record, ref), terms).differences == ()
+    nic.program(ref[0].pf, {ref[0].vf: AdminState(mac="52:54:00:99:99:99")})
+    with pytest.raises(VerifyFailedError, match="mac is 52:54:00:99:99:99"):
+        verify(context, record, pairs_of(record, ref), terms)
+    accepted = msgspec.structs.replace(terms, accept_loss=frozenset({Attribute.MAC}))
+    assert verify(context, record, pairs_of(record, ref), accepted).differences == ()
+
+
+def test_what_the_driver_is_known_to_refuse_is_not_held() -> None:
+    ref = TWO_PFS[:1]
+    home = source(NETDEVSIM_LIKE, ref)
+    home.program("eth0", {3: AdminState(rss_query=True)})
+    record = record_of(home, ref)
+    nic = new_host("b", IGB_LIKE)
+    with pytest.raises(VerifyFailedError, match="rss_query is not held here"):
+        verify(context_of(nic, MemoryJournal()), record, pairs_of(record, ref), terms_of(nic, IGB_LIKE))

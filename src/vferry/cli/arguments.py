@@ -147,6 +147,13 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
     """Take no more than every verb."""
 
 
+def _unfence(parser: argparse.ArgumentParser) -> None:
+    _change(parser)
+    parser.add_argument(
+        "--anyway", action="store_true", help="also bring back a VF that somebody else has set since it was fenced"
+    )
+
+
 def _change(parser: argparse.ArgumentParser) -> None:
     _vfs(parser)
     _dry_run(parser)
@@ -267,7 +274,7 @@ _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "restore": _restore,
     "verify": _vfs_of_record,
     "fence": _fence,
-    "unfence": _change,
+    "unfence": _unfence,
     "release": _change,
     "probe": _probe,
     "doctor": _doctor,

@@ -22,18 +22,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words in (["--version"], ["-V"]):  # answered before anything else is imported
         print(f"vferry {__version__}")
-        return DONE
+        return _flushed(DONE)
     from vferry.cli.arguments import make_parser  # noqa: PLC0415 -- see above
 
     try:
         arguments = make_parser(words).parse_args(words)
     except SystemExit as stop:  # argparse has printed help or a usage error
-        return DONE if stop.code in (0, None) else USAGE
+        return _flushed(DONE if stop.code in (0, None) else USAGE)
     from vferry.cli.session import Session  # noqa: PLC0415
 
-    code = Session(arguments).run()
+    return _flushed(Session(arguments).run())
+
+
+def _flushed(code: int) -> int:
+    """Make sure that what was printed got out; what did not is said by the exit code."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output went away ('vferry list | head')
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
+    except OSError as error:
+        _drop_output()
+        print(f"vferry: write to standard output: {error.strerror}", file=sys.stderr)
+        return code or FAILED
     return code
+
+
+def _drop_output() -> None:
+    """Let the interpreter's own flush at the end succeed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from vferry.core.errors import UsageError
 from vferry.core.model import PfFacts
 from vferry.ports.nic import Nic, NoSuchFunctionError
-from vferry.verbs.context import VfRef
+from vferry.verbs.context import Context, VfRef
 
 if TYPE_CHECKING:  # 'save' pairs nothing up, and does without the check and all its rules
     from vferry.core.record import Record, SavedVf
+    from vferry.core.undo import UndoRecord
     from vferry.verbs.check import Pair
 
-__all__ = ["VfNameError", "declarations", "find_pf", "pair_up", "resolve", "resolve_all"]
+__all__ = ["VfNameError", "declarations", "find_pf", "pair_up", "record_of_missing_vf", "resolve", "resolve_all"]
 
 
 class VfNameError(UsageError):
@@ -51,6 +52,18 @@ def resolve(nic: Nic, text: str) -> VfRef:
         why="a VF is named eth0/3, 0000:3b:00.0/3 or by its own PCI address",
         next_step="'vferry list' shows what there is",
     )
+
+
+def record_of_missing_vf(context: Context, text: str) -> UndoRecord | None:
+    """Return the undo record of a VF that is named as it was when the record was written, and is there no more."""
+    try:
+        resolve(context.nic, text)
+    except VfNameError:
+        for record in context.journal.records():
+            names = (f"{record.identity.pf}/{record.key.index}", str(record.key), record.identity.vf_address)
+            if text in names:
+                return record
+    return None
 
 
 def find_pf(nic: Nic, name: str) -> PfFacts:

@@ -73,7 +73,10 @@ class Session:
         """Return what is known of drivers on this host."""
         from vferry.state.capabilities import CapabilityDirectory  # noqa: PLC0415
 
-        return CapabilityDirectory(self.arguments.state_dir).tables()
+        tables, problems = CapabilityDirectory(self.arguments.state_dir).tables()
+        for problem in problems:  # a fence that is needed now must not fail over something merely learned
+            print(f"vferry: left out: {_printable(str(problem))}", file=sys.stderr)
+        return tables
 
     def keep(self, tables: tuple[CapabilityTable, ...]) -> None:
         """Keep what was learned."""
@@ -110,7 +113,9 @@ class Session:
         except BrokenPipeError:  # the reader of a record on standard output went away ('vferry save | head')
             return DONE
         except OSError as error:
-            return self._report(VferryError(self.arguments.verb, why=str(error)), FAILED)
+            permitted = not isinstance(error, PermissionError)
+            next_step = "" if permitted else "run it as root, or name another state directory with --state-dir"
+            return self._report(VferryError(self.arguments.verb, why=str(error), next_step=next_step), FAILED)
         except KeyboardInterrupt:
             return self._interrupted()
 

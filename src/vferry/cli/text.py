@@ -89,9 +89,9 @@ def worth_saying(findings: Iterable[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.accepted or finding.severity is not Severity.INFO]
 
 
-def not_shown_lines(vf: str, differences: Sequence[Difference]) -> list[str]:
-    """Say what a driver accepted and does not report."""
-    return [
-        f"  {vf}: {difference.attribute.value} {difference.wanted} was accepted, and the driver does not show it"
-        for difference in differences
-    ]
+def not_shown_lines(vf: str, differences: Sequence[Difference], *, sent: bool = True) -> list[str]:
+    """Say what a driver does not report; with ``sent``, what it has accepted and does not report."""
+    what = (
+        "was accepted, and the driver does not show it" if sent else "cannot be verified: the driver does not show it"
+    )
+    return [f"  {vf}: {difference.attribute.value} {difference.wanted} {what}" for difference in differences]

@@ -128,17 +128,25 @@ def capability_key(host: HostFacts, pf: PfFacts) -> CapabilityKey | None:
 
 
 def find_table(key: CapabilityKey | None, tables: tuple[CapabilityTable, ...]) -> CapabilityTable | None:
-    """Return the table for ``key``: an exact match, else one of the same hardware and driver, else None.
+    """Return what is known of ``key``: an exact match, completed by what is known of the same hardware and driver.
 
-    Among several of the same kind the one learned last wins. Whether the match was exact can be seen by comparing
-    ``table.key`` with ``key``.
+    Among several of the same kind the one learned last wins. Without an exact match one of the same kind is returned:
+    whether it was exact can be seen by comparing ``table.key`` with ``key``. None where nothing is known.
     """
     if key is None:
         return None
-    exact = [table for table in tables if table.key == key]
     same_kind = [table for table in tables if _kind(table.key) == _kind(key)]
-    candidates = exact or same_kind
-    return max(candidates, key=lambda table: table.learned_on, default=None)
+    ranked = sorted(same_kind, key=lambda table: (table.key == key, table.learned_on), reverse=True)
+    return _completed(ranked[0], ranked[1:]) if ranked else None
+
+
+def _completed(best: CapabilityTable, others: list[CapabilityTable]) -> CapabilityTable:
+    """A probe of a PF without a link learns nothing of rates: what others know of them still holds."""
+    features = dict(best.features)
+    for other in others:
+        features = {**other.features, **features}
+    defaults = next((table.defaults for table in (best, *others) if table.defaults is not None), None)
+    return msgspec.structs.replace(best, features=features, defaults=defaults)
 
 
 def _kind(key: CapabilityKey) -> tuple[str | None, str | None, str]:

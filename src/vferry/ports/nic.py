@@ -36,6 +36,7 @@ from vferry.core.model import (
 )
 
 __all__ = [
+    "MAX_LISTED_VFS",
     "ArmedRequest",
     "BusyError",
     "IncompleteReadingError",
@@ -47,6 +48,10 @@ __all__ = [
     "RejectedError",
     "UnknownOutcomeError",
 ]
+
+
+MAX_LISTED_VFS = 334
+"""VFs whose settings the kernel can list: the list's length is a 16-bit field (``rtnl_fill_vf()``, Linux 6.12)."""
 
 
 class NicError(FailedError):

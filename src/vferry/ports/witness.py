@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from vferry.core.errors import FailedError
+from vferry.core.model import Vlan
 
 __all__ = ["Prober", "Watch", "Witness", "WitnessError"]
 
@@ -18,8 +19,10 @@ class WitnessError(FailedError):
 class Prober(Protocol):
     """Sends probe frames from a PF's own network interface."""
 
-    def send(self, netdev: str, destination: str, nonce: bytes, *, count: int) -> None:
+    def send(self, netdev: str, destination: str, nonce: bytes, *, count: int, vlans: tuple[Vlan, ...] = ()) -> None:
         """Send ``count`` probe frames that carry ``nonce`` to the MAC ``destination``.
+
+        :param vlans: the VLANs that the frames are in, outermost first.
 
         :raise WitnessError: they could not be sent.
         """

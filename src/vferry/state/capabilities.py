@@ -28,18 +28,22 @@ class CapabilityDirectory:
         """Use ``state_directory``; it is made when the first table is stored."""
         self._directory = os.path.join(state_directory, "capabilities")
 
-    def tables(self) -> tuple[CapabilityTable, ...]:
-        """Return all learned tables, then the reference tables.
-
-        :raise CapabilityFileError: a table cannot be read or is damaged.
-        """
+    def tables(self) -> tuple[tuple[CapabilityTable, ...], tuple[CapabilityFileError, ...]]:
+        """Return all learned tables, then the reference tables; and why others could not be read."""
         try:
             names = sorted(name for name in os.listdir(self._directory) if name.endswith(".json"))
         except FileNotFoundError:
             names = []
         except OSError as error:
-            raise CapabilityFileError("list capability tables", why=str(error)) from error
-        return (*(self._load(os.path.join(self._directory, name)) for name in names), *REFERENCE_TABLES)
+            return REFERENCE_TABLES, (CapabilityFileError("list capability tables", why=str(error)),)
+        found: list[CapabilityTable] = []
+        problems: list[CapabilityFileError] = []
+        for name in names:
+            try:
+                found.append(self._load(os.path.join(self._directory, name)))
+            except CapabilityFileError as error:
+                problems.append(error)
+        return (*found, *REFERENCE_TABLES), tuple(problems)
 
     def put(self, table: CapabilityTable) -> str:
         """Store a table, replacing the one of the same kind; return the file's name.

@@ -68,7 +68,7 @@ class DirectoryJournal:
         :raise JournalError: one of them cannot be read or is damaged.
         """
         try:
-            names = [name for name in os.listdir(self._directory) if name.endswith(".json")]
+            names = [name for name in os.listdir(self._directory) if _is_record_name(name)]
         except FileNotFoundError:
             return ()
         except OSError as error:
@@ -98,6 +98,12 @@ class DirectoryJournal:
         return record
 
 
+def _is_record_name(name: str) -> bool:
+    """Other files in the directory are nobody's business here."""
+    device, _, index = name.removesuffix(".json").rpartition("_")
+    return name.endswith(".json") and bool(device) and index.isascii() and index.isdecimal()
+
+
 def _file_name(device: str) -> str:
     """Bus addresses are plain; anything else is escaped, so that no record can leave the directory."""
     plain = "".join(char if char.isalnum() or char in ":.-" else f"%{ord(char):06x}" for char in device)
@@ -108,6 +114,5 @@ def _journal_error(act: str, path: str, error: Exception) -> JournalError:
     return JournalError(
         f"{act} the undo record {path}",
         why=str(error),
-        next_step="nothing is changed on a NIC without it: mend the file or its directory, or name another with "
-        "--state-dir",
+        next_step="nothing is changed on a NIC without it: mend the file or its directory, and try again",
     )

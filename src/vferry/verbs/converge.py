@@ -15,7 +15,14 @@ import msgspec
 
 from vferry.core.compare import Difference, DifferenceKind, change_needed, differences
 from vferry.core.model import AdminState, PfReading
-from vferry.ports.nic import BusyError, IncompleteReadingError, NicError, NoSuchFunctionError, UnknownOutcomeError
+from vferry.ports.nic import (
+    MAX_LISTED_VFS,
+    BusyError,
+    IncompleteReadingError,
+    NicError,
+    NoSuchFunctionError,
+    UnknownOutcomeError,
+)
 from vferry.verbs.context import Context
 
 __all__ = ["PASSING", "Converged", "ReloadedError", "converge", "read_patiently"]
@@ -70,8 +77,9 @@ def read_patiently(context: Context, pf: str, *, statistics: bool = False) -> Pf
     while True:
         try:
             return context.nic.read(pf, statistics=statistics)
-        except PASSING:
-            if clock.monotonic() + pause > until:
+        except PASSING as error:
+            never = isinstance(error, IncompleteReadingError) and context.nic.pf(pf).num_vfs > MAX_LISTED_VFS
+            if never or clock.monotonic() + pause > until:
                 raise
         clock.sleep(pause)
         pause = min(pause * 2, patience.longest_pause)

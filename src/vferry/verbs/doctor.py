@@ -10,8 +10,10 @@ from vferry.core.fence import is_parking_mac
 from vferry.core.findings import Finding, Severity
 from vferry.core.model import ZERO_MAC, HostFacts, PfFacts, VfReading
 from vferry.core.undo import UndoRecord, VfKey, identity_changes
+from vferry.ports.journal import JournalError
 from vferry.ports.nic import NicError, NoSuchFunctionError
 from vferry.verbs.context import Context, VfRef
+from vferry.verbs.fence import fence_differences
 from vferry.verbs.inventory import ListedPf, list_pfs
 from vferry.verbs.pending import unfinished
 from vferry.verbs.places import survey
@@ -23,13 +25,13 @@ def examine(context: Context, tables: tuple[CapabilityTable, ...]) -> tuple[Find
     """Return every hazard of this host.
 
     :raise NicError: the PFs cannot be listed.
-    :raise JournalError: the undo records cannot be read.
     """
     host = context.nic.host()
     listed = list_pfs(context)
-    records = {record.key: record for record in context.journal.records()}
+    records, damaged = _records(context)
     findings = [
         *_unreadable(listed),
+        *damaged,
         *_macs_twice(listed),
         *_parked(listed, records),
         *_stale(context, host, tuple(records.values())),
@@ -38,6 +40,19 @@ def examine(context: Context, tables: tuple[CapabilityTable, ...]) -> tuple[Find
     ]
     order = list(Severity)
     return tuple(sorted(findings, key=lambda finding: order.index(finding.severity)))
+
+
+def _records(context: Context) -> tuple[dict[VfKey, UndoRecord], list[Finding]]:
+    try:
+        return {record.key: record for record in context.journal.records()}, []
+    except JournalError as error:
+        finding = Finding(
+            severity=Severity.ERROR,
+            code="records-unreadable",
+            why=f"{error.what}: {error.why}",
+            remedy="mend or move the file away; until then nothing is changed on this host's VFs",
+        )
+        return {}, [finding]
 
 
 def _unreadable(listed: Iterable[ListedPf]) -> Iterator[Finding]:
@@ -103,9 +118,11 @@ def _one_record(context: Context, host: HostFacts, record: UndoRecord) -> Iterat
     try:
         names = {facts.device: facts.name for facts in context.nic.pfs()}
         place = survey(context, [VfRef(names.get(record.key.device, pf), vf)])[0]
+        pf = place.pf.name  # it may have another name than when the record was written
         changes = identity_changes(record.identity, place.identity)
+        broken = fence_differences(record, place)
     except NoSuchFunctionError as error:
-        changes = (error.why or error.what,)
+        changes, broken = (error.why or error.what,), []
     except NicError:
         return  # said by _unreadable()
     if changes:
@@ -126,6 +143,16 @@ def _one_record(context: Context, host: HostFacts, record: UndoRecord) -> Iterat
             vf=vf,
             why=f"'{record.kind.value}' of {record.started} was interrupted",
             remedy="the same command again completes it; 'unfence' or 'restore --undo' takes it back",
+        )
+    elif broken:
+        shown = "; ".join(f"{d.attribute.value} is {d.shown}, the fence had set {d.wanted}" for d in broken)
+        yield Finding(
+            severity=Severity.ERROR,
+            code="fence-broken",
+            pf=pf,
+            vf=vf,
+            why=f"fenced since {record.started}, and somebody else has set it since: {shown}",
+            remedy=f"'vferry fence {pf}/{vf}' closes it again; if the VF is somebody else's by now, see 'vferry show'",
         )
     else:
         yield Finding(severity=Severity.INFO, code="fenced", pf=pf, vf=vf, why=f"fenced since {record.started}")

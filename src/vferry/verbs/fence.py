@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import msgspec
 
 from vferry.core.capability import CapabilityTable, capability_key, find_table
-from vferry.core.errors import RefusedError
+from vferry.core.compare import Difference, DifferenceKind, differences
+from vferry.core.errors import PersonNeededError, RefusedError
 from vferry.core.fence import (
     ASSUMED_PARKING_VID,
     Column,
@@ -34,11 +35,13 @@ from vferry.verbs.transaction import Applied, Change, Transaction
 from vferry.verbs.undo import undo
 
 __all__ = [
+    "FenceBrokenError",
     "FenceRequest",
     "FencedVf",
     "NotFencedError",
     "UnfencedVf",
     "fence",
+    "fence_differences",
     "plan",
     "plan_unfence",
     "unfence",
@@ -119,9 +122,36 @@ def fence(
     ]
 
 
-def unfence(context: Context, refs: Sequence[VfRef]) -> list[UnfencedVf]:
+class FenceBrokenError(PersonNeededError):
+    """A fenced VF was set to something else meanwhile: it may belong to somebody else by now."""
+
+    def __init__(self, place: Place, found: Sequence[Difference]) -> None:
+        name = str(place.ref)
+        super().__init__(
+            "unfence a VF",
+            host=place.host.hostname,
+            pf=place.pf.name,
+            vf=place.facts.index,
+            why="its fence no longer stands, somebody else has set it: "
+            + "; ".join(f"{d.attribute.value} is {d.shown}, the fence had set {d.wanted}" for d in found),
+            next_step=f"look at it with 'vferry show {name}'; if it is the VM's, 'vferry unfence --anyway {name}' "
+            "brings it back; if it is somebody else's by now, leave it",
+        )
+
+
+def fence_differences(record: UndoRecord, place: Place) -> list[Difference]:
+    """Return in what a VF no longer shows what its completed fence has set; empty for one that stands."""
+    if not record.completed:
+        return []
+    found = differences(record.wanted, place.reading.admin)
+    return [difference for difference in found if difference.kind is DifferenceKind.DIFFERS]
+
+
+def unfence(context: Context, refs: Sequence[VfRef], *, anyway: bool = False) -> list[UnfencedVf]:
     """Bring fenced VFs back to exactly what they were.
 
+    :param anyway: also a VF that somebody else has set meanwhile.
+    :raise FenceBrokenError: a VF no longer shows what its fence has set; nothing was changed.
     :raise NotFencedError: none of the VFs is fenced, or one shows a parking MAC without a record; nothing was changed.
     :raise IdentityChangedError: the VF is not the one that was fenced.
     :raise PersonNeededError: it could not be undone; the record is kept.
@@ -129,12 +159,24 @@ def unfence(context: Context, refs: Sequence[VfRef]) -> list[UnfencedVf]:
     sweep(context)
     records = plan_unfence(context, refs)
     places = survey(context, refs)
+    for place, record in zip(places, records, strict=True):
+        if record is not None:
+            _refuse_broken(record, place, anyway=anyway)
     fenced = [record for record in records if record is not None]
     # From now on no record says that its VF is completely fenced.
     opened = [msgspec.structs.replace(record, completed=False) for record in fenced if record.completed]
     write_records(context, opened, old=[record for record in fenced if record.completed])
     shown = dict(zip((record.key for record in fenced), undo(context, fenced), strict=True))
     return [_unfenced(place, shown.get(place.key)) for place in places]
+
+
+def _refuse_broken(record: UndoRecord, place: Place, *, anyway: bool) -> None:
+    changes = identity_changes(record.identity, place.identity)
+    if changes:
+        raise IdentityChangedError(record, changes, host=place.host.hostname)
+    found = fence_differences(record, place)
+    if found and not anyway:
+        raise FenceBrokenError(place, found)
 
 
 def _unfenced(place: Place, converged: Converged | None) -> UnfencedVf:
@@ -194,6 +236,16 @@ def _plan_one(place: Place, record: UndoRecord | None, request: FenceRequest) ->
             vf=place.facts.index,
             why="its PF's driver offers no VF settings, so there is no lever",
             next_step="unplug the VF from the VM and unbind it",
+        )
+    if record is None and is_parking_mac(place.reading.admin.mac):
+        raise NotFencedError(
+            "fence a VF",
+            host=place.host.hostname,
+            pf=place.pf.name,
+            vf=place.facts.index,
+            why=f"it shows the parking MAC {place.reading.admin.mac}, and its fence is not on record in this state "
+            "directory: what it was before is not known here",
+            next_step="name the state directory that has the record with --state-dir, or 'vferry release' the VF",
         )
     try:
         return plan_fence(

@@ -58,15 +58,15 @@ class Observer:
             return Sighting(False, "nothing was observed: the VM's MAC is not known, or the PF has no interface")
         try:
             if self._witness is not None:
-                return self._by_witness(self._prober, self._witness, place.pf.netdev, str(before.mac))
-            return self._by_counters(self._prober, context, place, str(before.mac))
+                return self._by_witness(self._prober, self._witness, place.pf.netdev, before)
+            return self._by_counters(self._prober, context, place, before)
         except FailedError as error:
             return Sighting(False, f"nothing was observed: {error.what}: {error.why}")
 
-    def _by_witness(self, prober: Prober, witness: Witness, netdev: str, mac: str) -> Sighting:
+    def _by_witness(self, prober: Prober, witness: Witness, netdev: str, vm: AdminState) -> Sighting:
         nonce = os.urandom(16)
         with witness.watch(nonce, seconds=self._seconds) as watch:
-            prober.send(netdev, mac, nonce, count=PROBES)
+            prober.send(netdev, str(vm.mac), nonce, count=PROBES, vlans=vm.vlans or ())
             received = watch.received()
         if received:
             return Sighting(True, f"{self._witness_name} received {received} of {PROBES} probes sent from {netdev}")
@@ -76,11 +76,11 @@ class Observer:
             "or the switch between did not forward them",
         )
 
-    def _by_counters(self, prober: Prober, context: Context, place: Place, mac: str) -> Sighting:
+    def _by_counters(self, prober: Prober, context: Context, place: Place, vm: AdminState) -> Sighting:
         before = self._counters(context, place)
         if before is None:
             return Sighting(False, "nothing was observed: no witness was named, and the driver has no VF counters")
-        prober.send(str(place.pf.netdev), mac, os.urandom(16), count=PROBES)
+        prober.send(str(place.pf.netdev), str(vm.mac), os.urandom(16), count=PROBES, vlans=vm.vlans or ())
         context.clock.sleep(0.2)  # counters are read from the hardware by a driver's timer on some NICs
         after = self._counters(context, place)
         if after is not None and after.rx_packets == before.rx_packets:

@@ -36,11 +36,11 @@ __all__ = [
 class PendingChangeError(RefusedError):
     """Another change of the VF is not over yet."""
 
-    def __init__(self, record: UndoRecord, *, host: str, wanted: UndoKind) -> None:
+    def __init__(self, record: UndoRecord, *, host: str, wanted: UndoKind | str) -> None:
         pf, vf = record.identity.pf, record.key.index
         state = "is" if record.completed else "was being changed and that was interrupted: it is"
         super().__init__(
-            f"{wanted.value} a VF",
+            f"{wanted.value if isinstance(wanted, UndoKind) else wanted} a VF",
             host=host,
             pf=pf,
             vf=vf,

@@ -9,6 +9,7 @@ import msgspec
 
 from vferry.core.capability import CapabilityTable, capability_key, find_table
 from vferry.core.compare import Difference
+from vferry.core.errors import RefusedError
 from vferry.core.model import ZERO_MAC, AdminState, LinkState, Rate
 from vferry.core.undo import UndoKind, UndoRecord, identity_changes
 from vferry.ports.nic import NicError, NoSuchFunctionError, NotPermittedError
@@ -99,6 +100,15 @@ def release(context: Context, refs: Sequence[VfRef], tables: tuple[CapabilityTab
     return [attempt.result() for attempt in attempts]
 
 
+def drop_record(context: Context, record: UndoRecord) -> None:
+    """Forget the undo record of a VF that is not there any more: nothing is left that it could bring back.
+
+    :raise JournalError: it cannot be removed.
+    """
+    leave_transaction(context, record)
+    context.journal.remove(record.key)
+
+
 class _Attempt:
     """Set one attribute after the other: a default that is refused must not keep the others from being set."""
 
@@ -157,6 +167,15 @@ class _Attempt:
 def _releasable(context: Context, refs: Sequence[VfRef]) -> list[Place]:
     places = survey(context, refs)
     for place in places:
+        if not place.pf_reading.has_settings:
+            raise RefusedError(
+                "release a VF",
+                host=place.host.hostname,
+                pf=place.pf.name,
+                vf=place.facts.index,
+                why="its PF's driver offers no VF settings, so there is nothing to bring back",
+                next_step="'vferry show' says what is known of it",
+            )
         record = open_record(context, place.key)
         another_verb = record is not None and record.kind in (UndoKind.RESTORE, UndoKind.PROBE)
         if record is not None and another_verb and not identity_changes(record.identity, place.identity):

@@ -9,10 +9,10 @@ import msgspec
 
 from vferry.core.compare import Difference, DifferenceKind, differences
 from vferry.core.errors import FailedError
-from vferry.core.findings import Finding
-from vferry.core.model import AdminState, FunctionState, PciState
-from vferry.core.record import Record
-from vferry.verbs.check import Pair, Terms, check_record
+from vferry.core.findings import Finding, Severity
+from vferry.core.model import AdminState, Attribute, FunctionState, PciState
+from vferry.core.record import Record, SavedVf
+from vferry.verbs.check import CheckRefusedError, Pair, Terms, check_record
 from vferry.verbs.context import Context
 from vferry.verbs.places import Place, survey
 
@@ -64,18 +64,27 @@ class VerifyFailedError(FailedError):
 def verify(context: Context, record: Record, pairs: Sequence[Pair], terms: Terms) -> VerifyReport:
     """Compare VFs with a record; changes nothing.
 
-    :raise VerifyFailedError: something differs.
+    A MAC that nobody declared is compared as it was read: it is only never made an administrative one.
+
+    :raise VerifyFailedError: something differs, or is known not to be held.
+    :raise CheckRefusedError: the driver offers no VF settings, so nothing can be compared.
     :raise NicError: a PF cannot be read.
     """
     places = survey(context, [ref for _, ref in pairs])
     preflight = check_record(context, record, pairs, terms)
+    if preflight.refused and not all(place.pf_reading.has_settings for place in places):
+        raise CheckRefusedError(preflight, host=places[0].host.hostname)
+    not_held = {(f.saved, f.attribute) for f in preflight.findings if f.severity is Severity.ERROR}
     found: list[str] = []
     vfs: list[RestoredVf] = []
     for (saved, _), place, wanted, function in zip(
         pairs, places, preflight.wanted, preflight.wanted_function, strict=True
     ):
-        compared = differences(wanted, place.reading.admin)
-        found += [_in_words(place, d) for d in compared if d.kind is DifferenceKind.DIFFERS]
+        compared = differences(_expected(saved, wanted, terms), place.reading.admin)
+        hidden = [
+            d for d in compared if d.kind is DifferenceKind.NOT_SHOWN and (saved.name, d.attribute) not in not_held
+        ]
+        found += [_in_words(place, d) for d in compared if d not in hidden]
         found += _function_differences(context, place, function)
         vfs.append(
             RestoredVf(
@@ -83,7 +92,7 @@ def verify(context: Context, record: Record, pairs: Sequence[Pair], terms: Terms
                 vf=str(place.ref),
                 admin=place.reading.admin,
                 changed=False,
-                not_shown=tuple(d for d in compared if d.kind is DifferenceKind.NOT_SHOWN),
+                not_shown=tuple(hidden),
                 pci=pci_in_words(saved.pci, context.nic.read_pci(*place.ref), written=False),
             )
         )
@@ -91,6 +100,12 @@ def verify(context: Context, record: Record, pairs: Sequence[Pair], terms: Terms
     if found:
         raise VerifyFailedError(report, host=places[0].host.hostname)
     return report
+
+
+def _expected(saved: SavedVf, wanted: AdminState, terms: Terms) -> AdminState:
+    if wanted.mac is not None or Attribute.MAC in terms.accept_loss:
+        return wanted
+    return msgspec.structs.replace(wanted, mac=saved.admin.mac)
 
 
 def pci_in_words(saved: PciState | None, shown: PciState | None, *, written: bool) -> str:
@@ -106,7 +121,8 @@ def pci_in_words(saved: PciState | None, shown: PciState | None, *, written: boo
 
 
 def _in_words(place: Place, difference: Difference) -> str:
-    return f"{place.ref} {difference.attribute.value} is {difference.shown}, the record says {difference.wanted}"
+    shown = "not held here" if difference.shown is None else difference.shown
+    return f"{place.ref} {difference.attribute.value} is {shown}, the record says {difference.wanted}"
 
 
 def _function_differences(context: Context, place: Place, wanted: FunctionState | None) -> list[str]:

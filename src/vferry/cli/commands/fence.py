@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 
 from vferry.cli.names import resolve_all
 from vferry.cli.progress import progress
@@ -11,7 +12,7 @@ from vferry.cli.records import columns
 from vferry.cli.session import DONE, Session
 from vferry.cli.text import admin_text
 from vferry.core.errors import UsageError
-from vferry.core.fence import FencePlan, Mode
+from vferry.core.fence import FencePlan, Grade, Mode
 from vferry.core.model import AdminState
 from vferry.verbs.fence import FencedVf, FenceRequest, fence, plan
 from vferry.verbs.observe import Observer
@@ -48,6 +49,9 @@ def run(session: Session) -> int:
         return DONE
     with progress(f"fencing {', '.join(map(str, refs))}"):
         fenced = fence(session.context, refs, request, _observer(session))
+    for one in fenced:
+        if session.arguments.witness is not None and Grade.OBSERVED not in one.evidence.claims.values():
+            print(f"vferry: {one.pf}/{one.vf} is fenced, not observed: {one.evidence.observation}", file=sys.stderr)
     session.print({"vfs": [_data(one) for one in fenced]}, *(line for one in fenced for line in _lines(one)))
     return DONE
 

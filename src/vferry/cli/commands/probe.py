@@ -7,7 +7,7 @@ from vferry.cli.names import find_pf, resolve
 from vferry.cli.progress import progress
 from vferry.cli.session import DONE, Session
 from vferry.cli.text import admin_text
-from vferry.core.capability import Learned
+from vferry.core.capability import CapabilityTable, Feature, Learned
 from vferry.verbs.probe import plan_probe, probe, trials
 
 __all__ = ["run"]
@@ -24,8 +24,20 @@ def run(session: Session) -> int:
         table = probe(session.context, pf, vf=vf)
     session.keep((table,))
     lines = [f"{feature.value:<20} {_verdict(learned)}" for feature, learned in table.features.items()]
+    lines += [f"{name:<20} not tried: {_why_not_tried(session, pf)}" for name in _not_tried(table)]
     session.print(table, f"{pf}: {table.key.driver} on {table.key.kernel_release}", *lines)
     return DONE
+
+
+def _not_tried(table: CapabilityTable) -> list[str]:
+    return [feature.value for feature in Feature if feature not in table.features]
+
+
+def _why_not_tried(session: Session, pf: str) -> str:
+    facts = session.context.nic.pf(pf)
+    if facts.admin_up is False or facts.carrier is False:
+        return "the PF has no link"
+    return "the VF's other settings do not allow it, or the driver was busy"
 
 
 def _plan(session: Session, pf: str, vf: int | None) -> int:

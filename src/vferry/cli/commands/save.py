@@ -11,7 +11,9 @@ import msgspec
 
 from vferry.cli.names import VfNameError, declarations, resolve_all
 from vferry.cli.session import DONE, Session
-from vferry.core.model import DeclaredState
+from vferry.core.errors import FailedError
+from vferry.core.fence import is_parking_mac
+from vferry.core.model import ZERO_MAC, DeclaredState
 from vferry.core.record import encode_json
 from vferry.ports.nic import Nic
 from vferry.state.files import write_durably
@@ -33,7 +35,10 @@ def run(session: Session) -> int:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return DONE
-    _write(os.path.realpath(arguments.output), data)
+    try:
+        _write(os.path.realpath(arguments.output), data)
+    except OSError as error:
+        raise FailedError(f"write the record {arguments.output}", why=error.strerror or str(error)) from error
     names = [vf.name for vf in record.vfs]
     session.print({"file": arguments.output, "vfs": names}, f"saved {', '.join(names)} to {arguments.output}")
     return DONE
@@ -60,7 +65,24 @@ def _state(ref: VfRef, mac: str | None, mtu: str | None) -> DeclaredState:
     if mtu is not None:
         fields["mtu"] = int(mtu) if mtu.isascii() and mtu.isdecimal() and len(mtu) < 9 else mtu
     try:
-        return msgspec.convert(fields, DeclaredState)
+        return _possible(ref, msgspec.convert(fields, DeclaredState))
     except msgspec.ValidationError as error:
         what = "--mac takes six octets as 52:54:00:12:34:56" if "$.mac" in str(error) else "--mtu takes 68 to 65535"
         raise VfNameError("understand what is declared of a VF", pf=ref.pf, vf=ref.vf, why=what) from error
+
+
+def _possible(ref: VfRef, declared: DeclaredState) -> DeclaredState:
+    """Refuse a MAC that no VM can have now, not when its VM has stopped."""
+    mac = declared.mac
+    if mac is None:
+        return declared
+    why = ""
+    if int(mac[:2], 16) & 1 and len(mac) == len(ZERO_MAC):
+        why = "it is a group address"
+    elif mac == ZERO_MAC:
+        why = "a zero MAC is no address"
+    elif is_parking_mac(mac):
+        why = "it is the parking MAC of a fence"
+    if why:
+        raise VfNameError(f"declare the MAC {mac}", pf=ref.pf, vf=ref.vf, why=why)
+    return declared

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from vferry.cli.names import resolve_all
+from vferry.cli.names import record_of_missing_vf, resolve_all
 from vferry.cli.progress import progress
 from vferry.cli.session import DONE, Session
 from vferry.cli.text import admin_text
+from vferry.core.undo import IdentityChangedError
 from vferry.verbs.fence import UnfencedVf, plan_unfence, unfence
 
 __all__ = ["run"]
@@ -14,6 +15,10 @@ __all__ = ["run"]
 
 def run(session: Session) -> int:
     """Bring fenced VFs back."""
+    for text in session.arguments.vfs:
+        record = record_of_missing_vf(session.context, text)
+        if record is not None:
+            raise IdentityChangedError(record, ("there is no such VF any more",))
     refs = resolve_all(session.context.nic, session.arguments.vfs)
     if session.arguments.dry_run:
         records = plan_unfence(session.context, refs)
@@ -26,7 +31,7 @@ def run(session: Session) -> int:
         session.print({"dry_run": True, "vfs": rows}, *lines)
         return DONE
     with progress(f"unfencing {', '.join(map(str, refs))}"):
-        done = unfence(session.context, refs)
+        done = unfence(session.context, refs, anyway=session.arguments.anyway)
     session.print({"vfs": done}, *(_line(one) for one in done))
     return DONE
 

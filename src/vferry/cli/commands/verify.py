@@ -20,7 +20,7 @@ def run(session: Session) -> int:
     lines = finding_lines(report.losses)
     for vf in report.vfs:
         lines.append(f"{vf.saved} on {vf.vf}: as saved: {admin_text(vf.admin)}")
-        lines += not_shown_lines(vf.vf, vf.not_shown)
+        lines += not_shown_lines(vf.vf, vf.not_shown, sent=False)
         if vf.pci:
             lines.append(f"  PCI words {vf.pci}")
     session.print(report, *lines)
