@@ -28,7 +28,11 @@ def run(session: Session) -> int:
         released = release(session.context, refs, session.tables())
     dropped = [f"{record.identity.pf}/{record.key.index}" for record in stale]
     lines = [f"{name}: there is no such VF any more; its undo record is dropped" for name in dropped]
-    session.print({"vfs": released, **({"dropped": dropped} if dropped else {})}, *lines, *(line for one in released for line in _lines(one)))
+    session.print(
+        {"vfs": released, **({"dropped": dropped} if dropped else {})},
+        *lines,
+        *(line for one in released for line in _lines(one)),
+    )
     return PERSON_NEEDED if any(one.kept for one in released) else DONE
 
 
