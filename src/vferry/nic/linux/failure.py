@@ -23,7 +23,7 @@ from vferry.ports.nic import (
     UnknownOutcomeError,
 )
 
-__all__ = ["GarbledMessageError", "KernelError", "Located", "typed_error"]
+__all__ = ["ENOTSUPP", "ERROR_KINDS", "GarbledMessageError", "KernelError", "Located", "typed_error"]
 
 ENOTSUPP = 524
 """``include/linux/errno.h``: meant for the kernel's own use, but some drivers let it out."""
@@ -31,7 +31,7 @@ ENOTSUPP = 524
 _NAMES = {errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EAGAIN: "EAGAIN", ENOTSUPP: "ENOTSUPP"}
 """Names where one number has several, as the kernel spells them, and the one that the C library does not know."""
 
-_KINDS: dict[int, type[NicError]] = {
+ERROR_KINDS: dict[int, type[NicError]] = {
     errno.EOPNOTSUPP: NotSupportedError,
     errno.ENOTTY: NotSupportedError,  # a PCI function without a reset method
     errno.ENOSYS: NotSupportedError,
@@ -58,6 +58,7 @@ _KINDS: dict[int, type[NicError]] = {
     errno.ETIMEDOUT: UnknownOutcomeError,  # ours, or a driver's that waited for its firmware in vain
     errno.ENOBUFS: UnknownOutcomeError,  # the kernel could not queue its answer
 }
+"""What an error number of the kernel means to the caller; any other is a plain NicError."""
 
 _NEXT_STEPS: dict[type[NicError], str] = {
     NotPermittedError: "run as root, or with CAP_NET_ADMIN (CAP_SYS_ADMIN for PCI configuration space)",
@@ -84,7 +85,7 @@ def typed_error(
     if isinstance(error, GarbledMessageError):
         return IncompleteReadingError(what, why=str(error), host=host, pf=pf, vf=vf)
     number = errno.ETIMEDOUT if isinstance(error, TimeoutError) else error.errno
-    kind = _KINDS.get(number or 0, NicError)
+    kind = ERROR_KINDS.get(number or 0, NicError)
     # Who has words of its own for the cause knows more than the general advice.
     said = error.strerror if isinstance(error, KernelError) else None
     advice = "" if said else _NEXT_STEPS.get(kind, "")
