@@ -168,6 +168,12 @@ class _RemoteWatch:
         except (ValueError, KeyError, TypeError) as error:
             raise WitnessError(f"ask the witness {self._host}", why=f"it said {line[:200]!r}") from error
 
+    def _exit_code(self) -> int | None:
+        """Its output ends a moment before the process does."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)
+        return self._process.poll()
+
     def _line(self, until: float) -> bytes:
         assert self._process.stdout is not None  # noqa: S101 -- made with a pipe
         with selectors.DefaultSelector() as selector:
@@ -179,7 +185,7 @@ class _RemoteWatch:
                 if not data or len(self._buffer) > 65536:
                     raise WitnessError(
                         f"ask the witness {self._host}",
-                        why=f"it ended early with exit code {self._process.poll()}",
+                        why=f"it ended early with exit code {self._exit_code()}",
                         next_step=f"try: {shlex.join(map(str, self._process.args))}",  # type: ignore[arg-type]
                     )
                 self._buffer += data
