@@ -6,16 +6,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-import tomllib
 from collections.abc import Callable
-from pathlib import Path
 
 from lab.errors import LabError
 from lab.images.build import build_images
-from lab.images.program import distribution_name, installed, program_image
+from lab.images.program import project_program
 from lab.move import PHASES, SENDERS, Outcome, Story, move_hosts
-
-_PROJECT = Path(__file__).resolve().parent.parent
 
 
 def main() -> int:
@@ -39,9 +35,7 @@ def main() -> int:
 
 def _move(say: Callable[[str], None], *, fenced: bool) -> Story:
     images = build_images(say)
-    project = tomllib.loads((_PROJECT / "pyproject.toml").read_text())["project"]
-    names = [distribution_name(requirement) for requirement in project["dependencies"]]
-    program = program_image({"src": _PROJECT / "src", "site-packages": installed(*names)}, images)
+    program = project_program(images)
     say("starting hosts a, b and c: real kernels, an igb NIC each, on one wire")
     with move_hosts(images, program, say) as move:
         return move.run(fenced=fenced)

@@ -11,7 +11,6 @@ Without the lab a test that uses them is skipped with the reason, or fails where
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,12 +18,10 @@ import pytest
 
 from lab.errors import BuildFailed, LabUnavailable
 from lab.images.build import Images, build_images
-from lab.images.program import distribution_name, installed, program_image
+from lab.images.program import project_program
 from lab.machine.host import Host, running
 from lab.standard import igb_host
 from lab.wire.wire import Wire
-
-_PROJECT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
@@ -48,9 +45,7 @@ def lab_images(pytestconfig: pytest.Config) -> Images:
 @pytest.fixture(scope="session")
 def lab_program(lab_images: Images) -> Path:
     """Return a program drive with the project's code and the distributions it depends on."""
-    project = tomllib.loads((_PROJECT / "pyproject.toml").read_text())["project"]
-    names = [distribution_name(requirement) for requirement in project["dependencies"]]
-    return program_image({"src": _PROJECT / "src", "site-packages": installed(*names)}, lab_images)
+    return project_program(lab_images)
 
 
 @pytest.fixture

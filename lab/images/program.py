@@ -11,6 +11,7 @@ import importlib.metadata
 import os
 import re
 import shutil
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from lab.images.sysroot import Sysroot
 
 _UNWANTED = frozenset({".git", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".venv", "__pycache__"})
 _KEPT_IMAGES = 8
+_PROJECT = Path(__file__).resolve().parents[2]
 
 
 def program_image(content: Mapping[str, Path | Sequence[Path]], images: Images | None = None) -> Path:
@@ -44,6 +46,16 @@ def program_image(content: Mapping[str, Path | Sequence[Path]], images: Images |
     os.utime(piece)
     _forget_old()
     return piece / "program.erofs"
+
+
+def project_program(images: Images | None = None) -> Path:
+    """Return an image with this project's code and the distributions that it depends on.
+
+    :raise LabUnavailable: When one of them is not installed, or there is no build.
+    """
+    project = tomllib.loads((_PROJECT / "pyproject.toml").read_text())["project"]
+    names = [distribution_name(requirement) for requirement in project["dependencies"]]
+    return program_image({"src": _PROJECT / "src", "site-packages": installed(*names)}, images)
 
 
 def installed(*names: str) -> list[Path]:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.test_cli import Host, MakeHost, a, make_host
 from tests.verbs.world import new_host
-from vferry.cli.session import DONE, FAILED, PERSON_NEEDED, REFUSED, USAGE
+from vferry.cli import DONE, FAILED, PERSON_NEEDED, REFUSED, USAGE
 from vferry.core.model import AdminState
 from vferry.testing import VIRTIO_LIKE
 

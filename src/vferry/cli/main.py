@@ -11,10 +11,9 @@ import sys
 from collections.abc import Sequence
 
 from vferry import __version__
+from vferry.cli import DONE, FAILED, USAGE
 
 __all__ = ["main"]
-
-DONE, FAILED, USAGE, REFUSED, PERSON_NEEDED = range(5)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import msgspec
 
+from vferry.cli import DONE, FAILED, PERSON_NEEDED, REFUSED, USAGE
 from vferry.clock import SystemClock
 from vferry.core.errors import FailedError, PersonNeededError, RefusedError, UsageError, VferryError
 from vferry.core.undo import UndoRecord, VfKey
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from vferry.core.capability import CapabilityTable
 
 __all__ = ["Command", "Session"]
-
-DONE, FAILED, USAGE, REFUSED, PERSON_NEEDED = range(5)
 
 CHANGING = frozenset({"restore", "fence", "unfence", "release", "probe"})
 """Verbs that change a NIC: one at a time on a host."""

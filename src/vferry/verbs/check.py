@@ -17,7 +17,7 @@ from vferry.core.record import Record, SavedVf
 from vferry.verbs.context import Context, VfRef
 from vferry.verbs.places import Place, survey
 
-__all__ = ["CheckRefusedError", "Pair", "Terms", "check_record", "target_of"]
+__all__ = ["CheckRefusedError", "Pair", "Terms", "check_places", "check_record", "target_of"]
 
 Pair = tuple[SavedVf, VfRef]
 """A saved VF and the VF that it is to live on."""
@@ -65,7 +65,11 @@ def check_record(context: Context, record: Record, pairs: Sequence[Pair], terms:
 
     :raise NicError: a PF cannot be read.
     """
-    places = survey(context, [ref for _, ref in pairs])
+    return check_places(record, pairs, survey(context, [ref for _, ref in pairs]), terms)
+
+
+def check_places(record: Record, pairs: Sequence[Pair], places: Sequence[Place], terms: Terms) -> Preflight:
+    """Check a record against VFs that were surveyed already, in the order of ``pairs``."""
     targets = [(saved, target_of(place, terms.tables)) for (saved, _), place in zip(pairs, places, strict=True)]
     return check(record, targets, policy=terms.policy, accept_loss=terms.accept_loss)
 

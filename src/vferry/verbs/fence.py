@@ -157,8 +157,8 @@ def unfence(context: Context, refs: Sequence[VfRef], *, anyway: bool = False) ->
     :raise PersonNeededError: it could not be undone; the record is kept.
     """
     sweep(context)
-    records = plan_unfence(context, refs)
     places = survey(context, refs)
+    records = _fences(context, places)
     for place, record in zip(places, records, strict=True):
         if record is not None:
             _refuse_broken(record, place, anyway=anyway)
@@ -192,7 +192,10 @@ def plan_unfence(context: Context, refs: Sequence[VfRef]) -> list[UndoRecord | N
     :raise NotFencedError: none of the VFs is fenced, or one shows a parking MAC without a record.
     :raise IdentityChangedError: the VF is not the one that was fenced.
     """
-    places = survey(context, refs)
+    return _fences(context, survey(context, refs))
+
+
+def _fences(context: Context, places: Sequence[Place]) -> list[UndoRecord | None]:
     records = [_open_fence(context, place) for place in places]
     missing = [place for place, record in zip(places, records, strict=True) if record is None]
     strange = [place for place in missing if is_parking_mac(place.reading.admin.mac)]

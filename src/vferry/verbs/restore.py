@@ -15,7 +15,7 @@ from vferry.core.preflight import Preflight
 from vferry.core.record import Record
 from vferry.core.undo import IdentityChangedError, UndoKind, UndoRecord, identity_changes
 from vferry.ports.nic import NicError
-from vferry.verbs.check import CheckRefusedError, Pair, Terms, check_record
+from vferry.verbs.check import CheckRefusedError, Pair, Terms, check_places
 from vferry.verbs.context import Context, VfRef, utc
 from vferry.verbs.converge import Converged
 from vferry.verbs.pending import PendingChangeError, open_record, refuse_part, same_transaction, sweep, way_out
@@ -56,10 +56,10 @@ def plan_restore(
 
     :raise CheckRefusedError: the destination cannot hold the record.
     """
-    preflight = check_record(context, record, pairs, terms)
+    places = survey(context, [ref for _, ref in pairs])
+    preflight = check_places(record, pairs, places, terms)
     if preflight.refused:
         raise CheckRefusedError(preflight, host=context.nic.host().hostname)
-    places = survey(context, [ref for _, ref in pairs])
     changes = [
         Change(
             vf=place.ref,

@@ -12,7 +12,7 @@ from vferry.core.errors import FailedError
 from vferry.core.findings import Finding, Severity
 from vferry.core.model import AdminState, Attribute, FunctionState, PciState
 from vferry.core.record import Record, SavedVf
-from vferry.verbs.check import CheckRefusedError, Pair, Terms, check_record
+from vferry.verbs.check import CheckRefusedError, Pair, Terms, check_places
 from vferry.verbs.context import Context
 from vferry.verbs.places import Place, survey
 
@@ -71,7 +71,7 @@ def verify(context: Context, record: Record, pairs: Sequence[Pair], terms: Terms
     :raise NicError: a PF cannot be read.
     """
     places = survey(context, [ref for _, ref in pairs])
-    preflight = check_record(context, record, pairs, terms)
+    preflight = check_places(record, pairs, places, terms)
     if preflight.refused and not all(place.pf_reading.has_settings for place in places):
         raise CheckRefusedError(preflight, host=places[0].host.hostname)
     not_held = {(f.saved, f.attribute) for f in preflight.findings if f.severity is Severity.ERROR}

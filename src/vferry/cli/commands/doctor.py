@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from vferry.cli.session import DONE, REFUSED, Session
+from vferry.cli import DONE, REFUSED
+from vferry.cli.session import Session
 from vferry.cli.text import finding_lines
 from vferry.core.findings import has_errors
 from vferry.verbs.doctor import examine

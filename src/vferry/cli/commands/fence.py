@@ -6,10 +6,11 @@ from __future__ import annotations
 import shlex
 import sys
 
+from vferry.cli import DONE
 from vferry.cli.names import resolve_all
 from vferry.cli.progress import progress
 from vferry.cli.records import columns
-from vferry.cli.session import DONE, Session
+from vferry.cli.session import Session
 from vferry.cli.text import admin_text
 from vferry.core.errors import UsageError
 from vferry.core.fence import FencePlan, Grade, Mode

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from vferry.cli import DONE
 from vferry.cli.names import find_pf
-from vferry.cli.session import DONE, Session
+from vferry.cli.session import Session
 from vferry.cli.text import pf_text, vf_text
 from vferry.verbs.inventory import ListedPf, list_pfs
 

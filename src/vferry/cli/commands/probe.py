@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from vferry.cli import DONE
 from vferry.cli.names import find_pf, resolve
 from vferry.cli.progress import progress
-from vferry.cli.session import DONE, Session
+from vferry.cli.session import Session
 from vferry.cli.text import admin_text
 from vferry.core.capability import CapabilityTable, Feature, Learned
 from vferry.verbs.probe import plan_probe, probe, trials

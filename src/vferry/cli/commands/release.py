@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from vferry.cli import DONE, PERSON_NEEDED
 from vferry.cli.names import record_of_missing_vf, resolve_all
 from vferry.cli.progress import progress
-from vferry.cli.session import DONE, PERSON_NEEDED, Session
+from vferry.cli.session import Session
 from vferry.cli.text import admin_text, not_shown_lines
 from vferry.core.undo import UndoRecord
 from vferry.verbs.context import VfRef

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import sys
 
+from vferry.cli import DONE
 from vferry.cli.names import pair_up, resolve_all
 from vferry.cli.progress import progress
 from vferry.cli.records import read_record, terms
-from vferry.cli.session import DONE, Session
+from vferry.cli.session import Session
 from vferry.cli.text import admin_text, finding_lines, not_shown_lines, worth_saying
 from vferry.core.compare import change_needed
 from vferry.core.errors import UsageError

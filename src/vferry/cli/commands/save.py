@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+from vferry.cli import DONE
 from vferry.cli.names import VfNameError, declarations, resolve_all
-from vferry.cli.session import DONE, Session
+from vferry.cli.session import Session
 from vferry.core.errors import FailedError
 from vferry.core.fence import is_parking_mac
 from vferry.core.model import ZERO_MAC, DeclaredState

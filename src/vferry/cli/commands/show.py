@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from vferry.cli import DONE
 from vferry.cli.names import resolve
-from vferry.cli.session import DONE, Session
+from vferry.cli.session import Session
 from vferry.cli.text import admin_text, pf_text
 from vferry.core.undo import UndoRecord
 from vferry.verbs.inventory import ShownVf, show

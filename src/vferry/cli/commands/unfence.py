@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from vferry.cli import DONE
 from vferry.cli.names import record_of_missing_vf, resolve_all
 from vferry.cli.progress import progress
-from vferry.cli.session import DONE, Session
+from vferry.cli.session import Session
 from vferry.cli.text import admin_text
 from vferry.core.undo import IdentityChangedError
 from vferry.verbs.fence import UnfencedVf, plan_unfence, unfence

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from vferry.cli import DONE
 from vferry.cli.names import pair_up
 from vferry.cli.records import read_record, terms
-from vferry.cli.session import DONE, Session
+from vferry.cli.session import Session
 from vferry.cli.text import admin_text, finding_lines, not_shown_lines
 from vferry.verbs.verify import verify
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 
-from vferry.cli.session import DONE, Session
+from vferry.cli import DONE
+from vferry.cli.session import Session
 from vferry.core.errors import UsageError
 from vferry.witness import FrameWatch
 
