@@ -191,6 +191,54 @@ tell(attempt(nic.program_function, name, 0, FunctionState(roce=True)))
     assert told[1][0] == told[2][0] == "NotSupportedError"
 
 
+def test_an_igb_has_a_number_of_forwarding_entries(igb: Host) -> None:
+    """When all are taken, one more is refused, and one that is there is no error all the same."""
+    told = inside(
+        igb,
+        f"""
+name, taken, refused = "{igb.pf()}", [], None
+before = nic.read_fdb(name)
+while not refused and len(taken) < 32:
+    taken.append(f"02:00:00:00:01:{{len(taken):02x}}")
+    refused = attempt(nic.add_fdb, name, taken[-1])
+tell(refused)
+taken.pop()
+assert nic.read_fdb(name) == tuple(sorted([*before, *taken]))
+nic.add_fdb(name, taken[0])
+for mac in taken:
+    nic.remove_fdb(name, mac)
+assert nic.read_fdb(name) == before
+tell(len(taken))
+""",
+    )
+    refused, count = told
+    assert refused == ["RejectedError", 12, "ENOMEM: the driver has no filter left for another address"]
+    # 82576: 24 receive addresses (e1000_82575.h), of which the PF and each of five VFs have one.
+    assert count == 18
+
+
+def test_a_bridge_has_its_own_forwarding_entries_on_a_pf_that_filters(igb: Host) -> None:
+    """A VLAN-aware bridge with one learning port makes that one filter, by its static addresses."""
+    name = igb.pf()
+    igb.run(f"ip link add br9 type bridge vlan_filtering 1; ip link add dm9 type dummy; ip link set {name} master br9")
+    igb.run("ip link set dm9 master br9; bridge link set dev dm9 learning off flood off")
+    igb.run("ip link set br9 up; ip link set dm9 up; bridge fdb add 02:00:00:00:00:09 dev dm9 master static")
+    told = inside(
+        igb,
+        f"""
+name = "{name}"
+tell(nic.read_fdb(name))
+nic.add_fdb(name, "02:00:00:00:00:01")
+subprocess.run(["ip", "link", "del", "br9"], check=True)
+tell(nic.read_fdb(name))
+nic.remove_fdb(name, "02:00:00:00:00:01")
+tell(nic.read_fdb(name))
+""",
+    )
+    assert "02:00:00:00:00:09" in told[0]
+    assert told[1:] == [["02:00:00:00:00:01"], []]
+
+
 def test_virtio_has_pci_functions_and_no_settings(virtio: Host) -> None:
     made = virtio.vfs()
     virtio.run(f"ip netns add elsewhere; ip link set {made[0].netdev} netns elsewhere; ip link set {made[1].netdev} up")

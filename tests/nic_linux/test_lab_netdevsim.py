@@ -248,6 +248,92 @@ tell(attempt(nic.arm, "{name}", {{}}))
     assert [refusal[0] for refusal in told[1:]] == ["NoSuchFunctionError"] * 2
 
 
+FDB = """
+def shown(name):
+    command = ["bridge", "-j", "fdb", "show", "dev", name]
+    entries = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return sorted(e["mac"] for e in entries if "self" in e["flags"] and not int(e["mac"][:2], 16) & 1)
+"""
+
+
+def test_forwarding_entries_are_what_bridge_shows(sim: Host, pf: str) -> None:
+    """Added by one, shown and removed by the other; up or down, and beside the groups that IPv6 is in."""
+    told = inside(
+        sim,
+        FDB
+        + f"""
+first, second = "02:00:00:00:00:01", "02:00:00:00:00:02"
+for state in ("up", "down"):
+    subprocess.run(["ip", "link", "set", "{pf}", state], check=True)
+    nic.add_fdb("{pf}", second)
+    subprocess.run(["bridge", "fdb", "add", first, "dev", "{pf}", "self"], check=True)
+    tell([nic.read_fdb("{pf}"), shown("{pf}")])
+    nic.remove_fdb("{pf}", first)
+    subprocess.run(["bridge", "fdb", "del", second, "dev", "{pf}", "self"], check=True)
+    tell([nic.read_fdb("{pf}"), shown("{pf}")])
+""",
+    )
+    both = ["02:00:00:00:00:01", "02:00:00:00:00:02"]
+    assert told == [[both, both], [[], []]] * 2
+
+
+def test_the_kernel_counts_who_holds_a_forwarding_entry(sim: Host) -> None:
+    """What a macvlan needs is listed too; adding it once more counts nothing, removing it takes the macvlan's away."""
+    name = sim.netdevsim(19, vfs=1)
+    mac = "02:00:00:00:00:01"
+    sim.run(f"ip link set {name} up; ip link add mv0 link {name} address {mac} type macvlan mode bridge")
+    told = inside(
+        sim,
+        f"""
+def macvlan(state):
+    subprocess.run(["ip", "link", "set", "mv0", state], check=True)
+    tell(nic.read_fdb("{name}"))
+def change(act):
+    act("{name}", "{mac}")
+    tell(nic.read_fdb("{name}"))
+macvlan("up"); change(nic.add_fdb); change(nic.remove_fdb); macvlan("down")
+change(nic.add_fdb); macvlan("up"); change(nic.remove_fdb); macvlan("down")
+""",
+    )
+    there: list[str] = [mac]
+    assert told == [there, there, [], [], there, there, there, []]
+
+
+def test_forwarding_entries_of_a_pf_under_a_bridge(sim: Host) -> None:
+    """The bridge's own entries for the port are no entries of the PF: netdevsim has no address filter to be set."""
+    name = sim.netdevsim(20, vfs=1)
+    sim.run(f"ip link add br8 type bridge; ip link set {name} master br8; ip link set br8 up; ip link set {name} up")
+    sim.run(f"bridge fdb add 02:00:00:00:00:09 dev {name} master static")
+    told = inside(
+        sim,
+        FDB
+        + f"""
+tell([nic.read_fdb("{name}"), shown("{name}")])
+nic.add_fdb("{name}", "02:00:00:00:00:01")
+tell([nic.read_fdb("{name}"), shown("{name}")])
+""",
+    )
+    assert told == [[[], []], [["02:00:00:00:00:01"]] * 2]
+
+
+def test_forwarding_entries_go_with_the_interface(sim: Host) -> None:
+    name = sim.netdevsim(21, vfs=1)
+    told = inside(
+        sim,
+        f"""
+nic.add_fdb("{name}", "02:00:00:00:00:01")
+tell(nic.read_fdb("netdevsim21"))
+for file, words in (("del_device", "21"), ("new_device", "21 1")):
+    with open("/sys/bus/netdevsim/" + file, "w") as opened:
+        opened.write(words)
+    tell(attempt(lambda: tell(nic.read_fdb("netdevsim21"))))
+""",
+    )
+    assert told[0] == ["02:00:00:00:00:01"]
+    assert told[1][0] == "NoSuchFunctionError"
+    assert told[2:] == [[], None]
+
+
 def test_without_privileges_there_is_reading(sim: Host, pf: str) -> None:
     told = inside(
         sim,
@@ -257,9 +343,14 @@ tell(nic.pf("{pf}"))
 tell(outcomes(nic.program("{pf}", {{0: AdminState(trust=True)}})))
 tell(attempt(nic.set_pf, "{pf}", mtu=1400))
 tell(attempt(nic.set_eswitch_mode, "{pf}", EswitchMode.SWITCHDEV))
+tell(nic.read_fdb("{pf}"))
+tell(attempt(nic.add_fdb, "{pf}", "02:00:00:00:00:01"))
+tell(attempt(nic.remove_fdb, "{pf}", "02:00:00:00:00:01"))
 """,
         user=1000,
     )
     assert told[0] == 4
+    assert told[5] == []
+    assert told[6][0] == told[7][0] == "NotPermittedError"
     assert "eswitch_mode" not in told[1]
     assert told[2]["0"][0] == told[3][0] == told[4][0] == "NotPermittedError"

@@ -17,7 +17,7 @@ import pytest
 from tests.nic_linux.kernel import rtm_newlink, vf_info
 from tests.nic_linux.tree import Tree, config_space, msix
 from vferry.core.model import AdminState, EswitchMode, FunctionState, PciState, PfReading, Rate, Vlan
-from vferry.nic.linux import LinuxNic
+from vferry.nic.linux import LinuxNic, fdb
 from vferry.nic.linux import nic as nic_module
 from vferry.nic.linux.failure import GarbledMessageError, KernelError
 from vferry.nic.linux.linkinfo import decode_reading
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from vferry.ports.nic import ArmedRequest, Nic
 
 PF = "0000:01:00.0"
+MAC = "02:00:00:00:00:01"
 TRUST = AdminState(trust=True)
 PRIVILEGED = os.geteuid() == 0
 
@@ -80,6 +81,11 @@ def test_facts_of_a_pf(nic: LinuxNic, tree: Tree) -> None:
         nic.read("0000:00:03.0")
     with pytest.raises(NotSupportedError, match="no network interface"):
         nic.program("0000:00:03.0", {})
+    with pytest.raises(NotSupportedError, match="no network interface"):
+        nic.read_fdb("0000:00:03.0")
+    for change in (nic.add_fdb, nic.remove_fdb):
+        with pytest.raises(NotSupportedError, match="no network interface"):
+            change("0000:00:03.0", MAC)
 
 
 def test_facts_of_the_host(nic: LinuxNic) -> None:
@@ -125,6 +131,9 @@ def test_unknown_pfs(nic: LinuxNic, name: str) -> None:
         lambda: nic.write_pci(name, 0, PciState(command=0)),
         lambda: nic.reset_vf(name, 0),
         lambda: nic.set_pf(name, mtu=1500),
+        lambda: nic.read_fdb(name),
+        lambda: nic.add_fdb(name, MAC),
+        lambda: nic.remove_fdb(name, MAC),
         lambda: nic.set_eswitch_mode(name, EswitchMode.LEGACY),
         lambda: nic.read_function(name, 0),
         lambda: nic.program_function(name, 0, FunctionState(roce=True)),
@@ -288,6 +297,27 @@ def test_an_interface_that_goes_away_meanwhile(nic: LinuxNic, tree: Tree) -> Non
         nic.arm("lo", {0: TRUST})
     with pytest.raises(NoSuchFunctionError, match="has gone"):
         nic.set_pf("lo", mtu=65536)
+    with pytest.raises(NoSuchFunctionError, match="has gone"):
+        nic.read_fdb("lo")
+
+
+def test_forwarding_entries_are_for_ethernet(nic: LinuxNic) -> None:
+    """The kernel's loopback interface can have none, and lists none."""
+    assert nic.read_fdb("lo") == nic.read_fdb(PF) == ()
+    for change, what in ((nic.add_fdb, "add"), (nic.remove_fdb, "remove")):
+        with pytest.raises(RejectedError if PRIVILEGED else NotPermittedError) as caught:
+            change("lo", MAC)
+        assert (caught.value.what, caught.value.pf) == (f"{what} the PF's forwarding entry {MAC}", "lo")
+
+
+def test_a_driver_without_room_rejects_an_entry(nic: LinuxNic, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise fdb.NoRoomError(errno.ENOMEM, None)
+
+    monkeypatch.setattr(fdb, "add", refuse)
+    with pytest.raises(RejectedError, match="no filter left") as caught:
+        nic.add_fdb("lo", MAC)
+    assert (caught.value.errno, caught.value.pf) == (errno.ENOMEM, "lo")
 
 
 def test_the_link_is_set(nic: LinuxNic) -> None:
@@ -371,10 +401,10 @@ def test_the_verbs_of_the_stopped_window_import_little() -> None:
         "try: nic.read('lo')\n"
         "except Exception as error: print(type(error).__name__)\n"
         "print(sorted(name for name in set(sys.modules) - base if not name.startswith('vferry')))\n"
-        "print('vferry.nic.linux.devlink' in sys.modules, 'vferry.nic.linux.ethtool' in sys.modules)\n"
+        "print([name for name in ('devlink', 'ethtool', 'fdb') if f'vferry.nic.linux.{name}' in sys.modules])\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     kind, extra, lazy = result.stdout.splitlines()
     assert kind == "NoSuchFunctionError"
     assert extra == "['mmap']"
-    assert lazy == "False False"
+    assert lazy == "[]"

@@ -5,4 +5,4 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("vferry.testing.nic_contract")
+pytest.register_assert_rewrite("vferry.testing.nic_contract", "vferry.testing.fdb_contract")

@@ -35,6 +35,7 @@ RECORD = UndoRecord(
     started="2026-01-01T00:00:00Z",
 )
 TRUST = {0: AdminState(trust=True)}
+MAC, OTHER_MAC = "52:54:00:00:00:01", "52:54:00:00:00:02"
 
 
 class World:
@@ -79,6 +80,8 @@ CHANGES: list[tuple[str, Callable[[World], object]]] = [
     ("write_pci", lambda world: world.dying_nic.write_pci("eth0", 0, PciState(command=4))),
     ("reset_vf", lambda world: world.dying_nic.reset_vf("eth0", 0)),
     ("set_pf", lambda world: world.dying_nic.set_pf("eth0", mtu=9000)),
+    ("add_fdb", lambda world: world.dying_nic.add_fdb("eth0", OTHER_MAC)),
+    ("remove_fdb", lambda world: world.dying_nic.remove_fdb("eth0", MAC)),
     ("set_eswitch_mode", lambda world: world.dying_nic.set_eswitch_mode("eth0", EswitchMode.SWITCHDEV)),
     ("program_function", lambda world: world.dying_nic.program_function("eth0", 0, FunctionState(tx_max=1))),
 ]
@@ -91,6 +94,7 @@ def test_every_change_has_a_step_before_and_after(name: str, change: Callable[[W
         world = World(points)
         if name == "program_function":
             world.nic.set_eswitch_mode("eth0", EswitchMode.SWITCHDEV)
+        world.nic.add_fdb("eth0", MAC)
         with suppress(Crash):
             change(world)
         return world.nic.snapshot(), world.nic.resets("eth0", 0), points.steps
@@ -109,6 +113,7 @@ READS: list[Callable[[World], object]] = [
     lambda world: world.dying_nic.read("eth0"),
     lambda world: world.dying_nic.read_pci("eth0", 0),
     lambda world: world.dying_nic.read_function("eth0", 0),
+    lambda world: world.dying_nic.read_fdb("eth0"),
     lambda world: world.dying_nic.arm("eth0", TRUST),
     lambda world: world.dying_journal.get(KEY),
     lambda world: world.dying_journal.records(),

@@ -42,8 +42,9 @@ from vferry.testing import (
 from vferry.testing.settings import FIELD_OF, SETTERS, only
 from vferry.testing.strategies import admin_states, faults
 
+MAC = "52:54:00:00:00:01"
 EVERYTHING = AdminState(
-    mac="52:54:00:00:00:01",
+    mac=MAC,
     vlans=(Vlan(vid=100, qos=3, proto=DOT1AD),),
     rate=Rate(min_tx=10, max_tx=100),
     spoofchk=True,
@@ -134,7 +135,11 @@ def test_a_fault_keeps_to_its_pf_and_call() -> None:
 
 
 @pytest.mark.parametrize(
-    "method", ["host", "pfs", "pf", "vfs", "read", "arm", "read_pci", "write_pci", "reset_vf", "set_pf"]
+    "method",
+    [
+        *("host", "pfs", "pf", "vfs", "read", "arm", "read_pci", "write_pci", "reset_vf", "set_pf"),
+        *("read_fdb", "add_fdb", "remove_fdb"),
+    ],
 )
 def test_any_method_may_fail(method: str) -> None:
     world = World(ErrnoFault(method=method, number=errno.EPERM))
@@ -146,6 +151,8 @@ def test_any_method_may_fail(method: str) -> None:
         "read_pci": ("eth0", 0),
         "write_pci": ("eth0", 0, PciState(command=0)),
         "reset_vf": ("eth0", 0),
+        "add_fdb": ("eth0", MAC),
+        "remove_fdb": ("eth0", MAC),
     }
     with pytest.raises(NotPermittedError):
         getattr(world.nic, method)(*arguments.get(method, ("eth0",)))
@@ -265,6 +272,22 @@ def test_vanishing_vfs() -> None:
     with pytest.raises(NoSuchFunctionError):
         world.nic.reset_vf("eth0", 3)
     world.nic.read_pci("eth0", 1)
+
+
+def test_a_reloaded_driver_has_lost_the_forwarding_entries_of_its_pf() -> None:
+    world = World(ReloadFault(pf="eth0", at_call=3, defaults=DEFAULTS))
+    for pf in ("eth0", "eth1"):
+        world.nic.add_fdb(pf, MAC)
+    assert world.nic.read_fdb("eth0") == world.inner.read_fdb("eth0") == ()
+    assert world.nic.read_fdb("eth1") == (MAC,)
+
+
+@pytest.mark.parametrize(("applied", "entries"), [(None, (MAC,)), (0, ())])
+def test_a_late_forwarding_entry_may_be_there(applied: int | None, entries: tuple[str, ...]) -> None:
+    world = World(SlowFault(method="add_fdb", seconds=30, deadline=1, applied=applied))
+    with pytest.raises(UnknownOutcomeError):
+        world.nic.add_fdb("eth0", MAC)
+    assert world.nic.read_fdb("eth0") == entries
 
 
 def test_a_reloaded_driver() -> None:

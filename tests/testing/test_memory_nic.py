@@ -434,6 +434,37 @@ def test_an_eswitch_is_not_everywhere() -> None:
         nic.set_eswitch_mode("eth0", EswitchMode.SWITCHDEV)
 
 
+# The PF's own forwarding entries
+
+
+def test_forwarding_entries_last_as_long_as_the_pfs_driver() -> None:
+    nic = make()
+    empty = nic.snapshot()
+    nic.add_fdb("eth0", MAC)
+    assert nic.snapshot() != empty
+    nic.set_pf("eth0", admin_up=False)
+    nic.set_num_vfs("eth0", 0)
+    nic.rename("eth0", "eth9")
+    assert nic.read_fdb("eth9") == (MAC,)
+    nic.reload_driver("eth9")
+    assert nic.read_fdb("eth9") == ()
+    nic.add_fdb("eth9", MAC)
+    nic.reboot()
+    assert nic.read_fdb("eth0") == ()
+
+
+def test_a_full_table_takes_no_other_entry() -> None:
+    nic = MemoryNic(host="a", pfs=[MemoryPf(name="eth0", fdb_capacity=1)])
+    nic.add_fdb("eth0", MAC)
+    nic.add_fdb("eth0", MAC)
+    with pytest.raises(RejectedError, match="room for 1") as full:
+        nic.add_fdb("eth0", GUEST_MAC)
+    assert full.value.errno == errno.ENOMEM
+    nic.remove_fdb("eth0", MAC)
+    nic.add_fdb("eth0", GUEST_MAC)
+    assert nic.read_fdb("eth0") == (GUEST_MAC,)
+
+
 # Log and snapshot
 
 
@@ -444,12 +475,18 @@ def test_every_port_call_is_logged() -> None:
     nic.program("eth0", change)
     nic.read("eth0")
     nic.reset_vf("eth0", 2)
+    nic.add_fdb("eth0", MAC)
+    nic.remove_fdb("eth0", MAC)
+    nic.read_fdb("eth0")
     assert [(call.method, call.pf, call.vfs) for call in nic.calls] == [
         ("arm", "eth0", (1,)),
         ("send", "eth0", (1,)),
         ("program", "eth0", (1,)),
         ("read", "eth0", ()),
         ("reset_vf", "eth0", (2,)),
+        ("add_fdb", "eth0", ()),
+        ("remove_fdb", "eth0", ()),
+        ("read_fdb", "eth0", ()),
     ]
     assert nic.calls[1].changes == change
 
@@ -465,6 +502,7 @@ def test_reading_leaves_the_snapshot_alone(behaviour: Behaviour) -> None:
     nic.read("eth0", statistics=True)
     nic.read_pci("eth0", 0)
     nic.read_function("eth0", 0)
+    nic.read_fdb("eth0")
     nic.arm("eth0", {0: AdminState(trust=True)})
     assert nic.snapshot() == before
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from vferry.core.model import ZERO_MAC, AdminState, LinkState, Rate, Vlan
-from vferry.ports.nic import NoSuchFunctionError
+from vferry.ports.nic import NoSuchFunctionError, RejectedError
 from vferry.testing import IGB_LIKE, MemoryNic, MemoryPf
 from vferry.testing.strategies import admin_states, macs
 
@@ -75,6 +75,7 @@ class IgbMachine(RuleBasedStateMachine):
         self.up = True
         self.ifindex = 2
         self.neighbour = self.nic.read("eth1")
+        self.entries: set[str] = set()
 
     @rule(change=admin_states(IGB_LIKE), vf=st.integers(0, VFS - 1))
     def program_what_igb_takes(self, change: AdminState, vf: int) -> None:
@@ -115,9 +116,20 @@ class IgbMachine(RuleBasedStateMachine):
         self.nic.set_pf("eth0", admin_up=up)
         self.up = up
 
+    @rule(mac=macs(), there=st.booleans())
+    def forward(self, mac: str, there: bool) -> None:
+        change = self.nic.add_fdb if there else self.nic.remove_fdb
+        if int(mac[:2], 16) & 1 or mac == ZERO_MAC:
+            with pytest.raises(RejectedError):
+                change("eth0", mac)
+            return
+        change("eth0", mac)
+        (self.entries.add if there else self.entries.discard)(mac)
+
     @rule()
     def reload_driver(self) -> None:
         self.nic.reload_driver("eth0")
+        self.entries.clear()
         self.vfs = [OracleVf() for _ in self.vfs]
         self.ifindex = 4 if self.ifindex == 2 else self.ifindex + 1
 
@@ -131,6 +143,7 @@ class IgbMachine(RuleBasedStateMachine):
         boot_id = self.nic.host().boot_id
         self.nic.reboot()
         assert self.nic.host().boot_id != boot_id
+        self.entries.clear()
         self.vfs = [OracleVf() for _ in range(VFS)]
         self.up, self.ifindex = True, 2
 
@@ -141,7 +154,9 @@ class IgbMachine(RuleBasedStateMachine):
         assert [vf.index for vf in reading.vfs] == list(range(len(self.vfs)))
         assert (reading.num_vfs, reading.ifindex, reading.carrier) == (len(self.vfs), self.ifindex, self.up)
         assert self.nic.pf("eth0").num_vfs == len(self.vfs) == len(self.nic.vfs("eth0"))
+        assert self.nic.read_fdb("eth0") == tuple(sorted(self.entries))
         assert self.nic.read("eth1") == self.neighbour
+        assert self.nic.read_fdb("eth1") == ()
 
 
 IgbMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import pytest
 
 from vferry.core.capability import Feature
-from vferry.core.model import AdminState, Attribute, PciState, PfFacts, PfReading
+from vferry.core.model import AdminState, Attribute, Mac, PciState, PfFacts, PfReading
 from vferry.ports.nic import Nic, NicError, NotSupportedError
 from vferry.testing import (
     NETDEVSIM_LIKE,
@@ -26,6 +27,7 @@ from vferry.testing import (
     SimClock,
     VanishFault,
 )
+from vferry.testing.fdb_contract import FDB_MACS
 from vferry.testing.nic_contract import NicContract
 
 
@@ -116,6 +118,75 @@ def careless() -> CarelessNic:
 def test_careless_nics_are_noticed(test: Callable[[Nic], object]) -> None:
     with pytest.raises(AssertionError):
         test(careless())
+
+
+class CountingNic(MemoryNic):
+    """Counts who wants a forwarding entry, as a list of the kernel does for its own users."""
+
+    def __init__(self) -> None:
+        super().__init__(pfs=[MemoryPf(name="eth0")])
+        self.holders: Counter[Mac] = Counter()
+
+    def add_fdb(self, pf: str, mac: Mac) -> None:
+        self.holders[mac] += 1
+        super().add_fdb(pf, mac)
+
+    def remove_fdb(self, pf: str, mac: Mac) -> None:
+        self.holders[mac] -= 1
+        if not self.holders[mac]:
+            super().remove_fdb(pf, mac)
+
+
+class UnsortedNic(MemoryNic):
+    """Lists forwarding entries from behind, the PF's own address among them."""
+
+    def __init__(self) -> None:
+        super().__init__(pfs=[MemoryPf(name="eth0")])
+
+    def read_fdb(self, pf: str) -> tuple[Mac, ...]:
+        return (*super().read_fdb(pf)[::-1], self.pf(pf).address or "")
+
+
+class ForgetfulNic(MemoryNic):
+    """Takes any forwarding entry, and all of them out at once."""
+
+    def __init__(self) -> None:
+        super().__init__(pfs=[MemoryPf(name="eth0")])
+
+    def add_fdb(self, pf: str, mac: Mac) -> None:
+        if mac in FDB_MACS:
+            super().add_fdb(pf, mac)
+
+    def remove_fdb(self, pf: str, mac: Mac) -> None:
+        for entry in self.read_fdb(pf):
+            super().remove_fdb(pf, entry)
+
+
+FDB_TESTS: list[tuple[type[MemoryNic], Callable[[Nic], object]]] = [
+    (CountingNic, CONTRACT.test_a_forwarding_entry_is_there_once),
+    (UnsortedNic, CONTRACT.test_forwarding_entries_come_and_go),
+    (UnsortedNic, CONTRACT.test_the_pfs_own_address_is_no_forwarding_entry),
+    (ForgetfulNic, CONTRACT.test_forwarding_entries_come_and_go),
+    (ForgetfulNic, lambda nic: CONTRACT.test_only_unicast_addresses_are_forwarded(nic, "01:00:5e:00:00:01")),
+]
+
+
+@pytest.mark.parametrize(("kind", "test"), FDB_TESTS)
+def test_odd_forwarding_entries_are_noticed(kind: type[MemoryNic], test: Callable[[Nic], object]) -> None:
+    test(inner())
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        test(kind())
+
+
+def test_forwarding_entries_are_given_back() -> None:
+    nic = inner()
+    kept, lost = FDB_MACS
+    nic.add_fdb("eth0", lost)
+    before = nic.read_fdb("eth0")
+    nic.add_fdb("eth0", kept)
+    nic.remove_fdb("eth0", lost)
+    CONTRACT.give_back_fdb(nic, before)
+    assert nic.read_fdb("eth0") == before == (lost,)
 
 
 def test_writing_to_a_bound_vf_is_noticed() -> None:

@@ -132,8 +132,9 @@ QUIET = msgspec.structs.replace(
     hidden=NETDEVSIM_LIKE.hidden | {Attribute.SPOOFCHK},
     ignored=frozenset({Feature.LINK_STATE_ENABLE}),
     lost_at_flr=frozenset({Attribute.TRUST}),
+    has_fdb=False,
 )
-"""Accepts spoofchk and does not show it, ignores ``enable`` as ixgbe does, and forgets trust at a reset."""
+"""Accepts spoofchk and does not show it, ignores ``enable`` as ixgbe does, forgets trust at a reset, has no entries."""
 
 
 class TestQuiet(MemoryContract):
@@ -144,6 +145,7 @@ class TestQuiet(MemoryContract):
     refused: ClassVar[Mapping[Feature, type[NicError]]] = GUIDS_REFUSED
     can_reset = True
     lost_at_reset = QUIET.lost_at_flr
+    has_fdb = False
 
     def test_the_verdicts_are_the_declared_ones(self) -> None:
         learned = QUIET.learned()

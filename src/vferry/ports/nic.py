@@ -29,6 +29,7 @@ from vferry.core.model import (
     EswitchMode,
     FunctionState,
     HostFacts,
+    Mac,
     PciState,
     PfFacts,
     PfReading,
@@ -180,6 +181,37 @@ class Nic(Protocol):
 
     def set_pf(self, pf: str, *, admin_up: bool | None = None, mtu: int | None = None) -> None:
         """Bring a PF's network interface up or down, set its MTU."""
+        ...
+
+    def read_fdb(self, pf: str) -> tuple[Mac, ...]:
+        """Return the unicast addresses that a PF receives for itself beside its own address, sorted.
+
+        These are the forwarding entries of the PF's own pool (``bridge fdb show dev PF self``). Whoever has put one in
+        is not known: those of a bridge or a macvlan above the PF are among them.
+
+        :raise NotSupportedError: the PF has no such entries.
+        :raise IncompleteReadingError: the kernel's answer is garbled, or the list changed while it was given.
+        """
+        ...
+
+    def add_fdb(self, pf: str, mac: Mac) -> None:
+        """Let a PF receive for a unicast address too (``bridge fdb add MAC dev PF self``).
+
+        An address that is there already is no error and stays one entry; the PF's own address needs none.
+
+        :raise NotSupportedError: the PF has no such entries.
+        :raise RejectedError: a group address, the zero address, or the PF has no room for another one.
+        """
+        ...
+
+    def remove_fdb(self, pf: str, mac: Mac) -> None:
+        """Take an entry out again (``bridge fdb del MAC dev PF self``); one that is not there is no error.
+
+        What something else above the PF holds for itself as well may stay: read, where it must be gone.
+
+        :raise NotSupportedError: the PF has no such entries.
+        :raise RejectedError: a group address, or the zero address.
+        """
         ...
 
     def set_eswitch_mode(self, pf: str, mode: EswitchMode) -> None:

@@ -60,6 +60,8 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     """VFs that are removed and created again have their old settings."""
     statistics: bool = False
     """False: the counters are reported as zeros, as the kernel does for a driver that has none."""
+    has_fdb: bool = True
+    """False: no forwarding entries of the PF's own pool, neither read nor set (EOPNOTSUPP)."""
     eswitch: bool = False
     """There is a devlink eswitch whose mode can be set."""
     function_fields: frozenset[str] = frozenset()

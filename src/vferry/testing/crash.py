@@ -18,6 +18,7 @@ from vferry.core.model import (
     EswitchMode,
     FunctionState,
     HostFacts,
+    Mac,
     PciState,
     PfFacts,
     PfReading,
@@ -137,6 +138,11 @@ class CrashingNic(Nic):
         self.points.look()
         return self.inner.read_function(pf, vf)
 
+    def read_fdb(self, pf: str) -> tuple[Mac, ...]:
+        """Return the PF's own forwarding entries."""
+        self.points.look()
+        return self.inner.read_fdb(pf)
+
     def arm(self, pf: str, changes: Mapping[int, AdminState]) -> ArmedRequest:
         """Encode a change; its sending is the step."""
         self.points.look()
@@ -166,6 +172,18 @@ class CrashingNic(Nic):
         self.points.step(f"before set_pf {pf}")
         self.inner.set_pf(pf, admin_up=admin_up, mtu=mtu)
         self.points.step(f"after set_pf {pf}")
+
+    def add_fdb(self, pf: str, mac: Mac) -> None:
+        """Add a forwarding entry of the PF's own."""
+        self.points.step(f"before add_fdb {pf} {mac}")
+        self.inner.add_fdb(pf, mac)
+        self.points.step(f"after add_fdb {pf} {mac}")
+
+    def remove_fdb(self, pf: str, mac: Mac) -> None:
+        """Remove a forwarding entry of the PF's own."""
+        self.points.step(f"before remove_fdb {pf} {mac}")
+        self.inner.remove_fdb(pf, mac)
+        self.points.step(f"after remove_fdb {pf} {mac}")
 
     def set_eswitch_mode(self, pf: str, mode: EswitchMode) -> None:
         """Set the eswitch mode."""

@@ -25,6 +25,7 @@ from vferry.core.model import (
     EswitchMode,
     FunctionState,
     HostFacts,
+    Mac,
     PciState,
     PfFacts,
     PfReading,
@@ -38,6 +39,7 @@ from vferry.ports.nic import (
     Nic,
     NicError,
     NoSuchFunctionError,
+    NotSupportedError,
     UnknownOutcomeError,
 )
 from vferry.testing.clock import SimClock
@@ -129,6 +131,10 @@ class FaultNic(Nic):
         """Read a VF's port function."""
         return self._call("read_function", pf, vf, lambda: self.inner.read_function(pf, vf))
 
+    def read_fdb(self, pf: str) -> tuple[Mac, ...]:
+        """Return the PF's own forwarding entries."""
+        return self._call("read_fdb", pf, None, lambda: self.inner.read_fdb(pf))
+
     # Changing
 
     def arm(self, pf: str, changes: Mapping[int, AdminState]) -> ArmedRequest:
@@ -152,6 +158,14 @@ class FaultNic(Nic):
     def set_pf(self, pf: str, *, admin_up: bool | None = None, mtu: int | None = None) -> None:
         """Bring a PF up or down, set its MTU."""
         self._call("set_pf", pf, None, lambda: self.inner.set_pf(pf, admin_up=admin_up, mtu=mtu))
+
+    def add_fdb(self, pf: str, mac: Mac) -> None:
+        """Add a forwarding entry of the PF's own."""
+        self._call("add_fdb", pf, None, lambda: self.inner.add_fdb(pf, mac))
+
+    def remove_fdb(self, pf: str, mac: Mac) -> None:
+        """Remove a forwarding entry of the PF's own."""
+        self._call("remove_fdb", pf, None, lambda: self.inner.remove_fdb(pf, mac))
 
     def set_eswitch_mode(self, pf: str, mode: EswitchMode) -> None:
         """Set the eswitch mode."""
@@ -247,6 +261,9 @@ class FaultNic(Nic):
             for field in fields_of(fault.defaults):
                 change = only(fault.defaults, [field])
                 self.inner.program(pf.name, dict.fromkeys(range(pf.num_vfs), change))
+            with suppress(NotSupportedError):
+                for mac in self.inner.read_fdb(pf.name):
+                    self.inner.remove_fdb(pf.name, mac)
 
     # Sending
 

@@ -25,6 +25,7 @@ from vferry.core.model import (
     EswitchMode,
     FunctionState,
     HostFacts,
+    Mac,
     PciState,
     PfFacts,
     PfReading,
@@ -40,6 +41,7 @@ from vferry.ports.nic import (
     NicError,
     NoSuchFunctionError,
     NotSupportedError,
+    RejectedError,
 )
 from vferry.testing import memory_state
 from vferry.testing.behaviour import Behaviour
@@ -172,6 +174,29 @@ class MemoryNic(Nic):
         if admin_up is not None:
             state.admin_up = admin_up
 
+    def read_fdb(self, pf: str) -> tuple[Mac, ...]:
+        """Return the unicast addresses that a PF receives for itself beside its own, sorted."""
+        self._log("read_fdb", pf)
+        return tuple(sorted(self._find_fdb(pf, "read the PF's forwarding entries")[1].fdb))
+
+    def add_fdb(self, pf: str, mac: Mac) -> None:
+        """Let a PF receive for a unicast address too."""
+        self._log("add_fdb", pf)
+        what = f"add the PF's forwarding entry {mac}"
+        spec, state = self._find_fdb(pf, what, mac)
+        if mac == state.address or mac in state.fdb:
+            return
+        if spec.fdb_capacity is not None and len(state.fdb) >= spec.fdb_capacity:
+            # The error number of igb and ixgbe, whose filters are all taken.
+            why = f"the PF has room for {spec.fdb_capacity} entries"
+            raise RejectedError(what, errno=errno.ENOMEM, pf=pf, why=why)
+        state.fdb.add(mac)
+
+    def remove_fdb(self, pf: str, mac: Mac) -> None:
+        """Take an entry out again."""
+        self._log("remove_fdb", pf)
+        self._find_fdb(pf, f"remove the PF's forwarding entry {mac}", mac)[1].fdb.discard(mac)
+
     def set_eswitch_mode(self, pf: str, mode: EswitchMode) -> None:
         """Set the devlink eswitch mode; port functions start anew."""
         self._log("set_eswitch_mode", pf)
@@ -262,6 +287,7 @@ class MemoryNic(Nic):
         self._last_ifindex += 1
         state.ifindex = self._last_ifindex
         state.removed.clear()
+        state.fdb.clear()
         state.mtu = spec.mtu
         state.eswitch_mode = EswitchMode.LEGACY if spec.behaviour.eswitch else None
         state.vfs = [memory_state.new_vf(spec, state, index) for index in range(len(state.vfs))]
@@ -308,6 +334,15 @@ class MemoryNic(Nic):
             if state.name == pf:
                 return spec, state
         raise NoSuchFunctionError("find the PF", host=self._host.hostname, pf=pf, errno=errno.ENODEV)
+
+    def _find_fdb(self, pf: str, what: str, mac: Mac | None = None) -> tuple[MemoryPf, PfState]:
+        """Return a PF that has forwarding entries, and can have one for ``mac``."""
+        spec, state = self._find(pf)
+        if not spec.behaviour.has_fdb:
+            raise kernel_error(errno.EOPNOTSUPP, what, pf=pf)
+        if mac is not None and (mac == ZERO_MAC or not _is_sound("mac", mac)):
+            raise kernel_error(errno.EINVAL, what, pf=pf, why="not a unicast address")
+        return spec, state
 
     def _find_vf(self, pf: str, vf: int) -> VfState:
         _spec, state = self._find(pf)

@@ -80,6 +80,8 @@ class MemoryPf(msgspec.Struct, frozen=True, kw_only=True):
     """MSI-X table size of a VF."""
     lag: str | None = None
     rdma: tuple[str, ...] = ()
+    fdb_capacity: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """Forwarding entries of its own that it has room for; absent: any number."""
 
 
 class NicCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +127,8 @@ class PfState(msgspec.Struct, kw_only=True):
     vfs: list[VfState]
     removed: list[VfState]
     """VFs that are gone and whose settings the driver still has."""
+    fdb: set[Mac]
+    """Unicast addresses that the PF receives for beside its own."""
 
     @property
     def carrier(self) -> bool:
@@ -160,6 +164,7 @@ def first_state(spec: MemoryPf, number: int, host: HostFacts) -> PfState:
         eswitch_mode=EswitchMode.LEGACY if spec.behaviour.eswitch else None,
         vfs=[],
         removed=[],
+        fdb=set(),
     )
     state.vfs = [new_vf(spec, state, index) for index in range(spec.num_vfs)]
     return state

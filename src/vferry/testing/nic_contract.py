@@ -13,11 +13,11 @@
         def nic(self) -> Nic:
             return MyNic()
 
-Where ``pytest.register_assert_rewrite("vferry.testing.nic_contract")`` stands in a ``conftest.py``, failures explain
-themselves.
+Where ``pytest.register_assert_rewrite("vferry.testing.nic_contract", "vferry.testing.fdb_contract")`` stands in a
+``conftest.py``, failures explain themselves.
 
-A test changes nothing but the spare VFs, and gives them back as they read before. A guest's own MAC reads like an
-administrative one, so nobody should be using them.
+A test changes nothing but the spare VFs and the PF's own forwarding entries, and gives them back as they read before. A
+guest's own MAC reads like an administrative one, so nobody should be using the spare VFs.
 """
 # ruff: noqa: S101 - asserts are how tests speak
 
@@ -45,6 +45,7 @@ from vferry.core.model import (
     Vlan,
 )
 from vferry.ports.nic import BusyError, Nic, NicError, NoSuchFunctionError, NotPermittedError, RejectedError
+from vferry.testing.fdb_contract import FdbContract
 from vferry.testing.settings import FIELD_OF, SETTERS, fields_of, merged, only
 
 __all__ = ["NicContract", "sample"]
@@ -78,7 +79,7 @@ def _place(feature: Feature) -> int:
     return SETTERS.index(FIELD_OF[feature.attribute])
 
 
-class NicContract:
+class NicContract(FdbContract):
     """Tests of one PF of a NIC; a subclass says which, and what its driver is known to do."""
 
     pf: ClassVar[str]
@@ -112,11 +113,13 @@ class NicContract:
 
     @pytest.fixture(autouse=True)
     def _gives_back(self, nic: Nic) -> Iterator[None]:
-        before = self.read(nic)
+        before, entries = self.read(nic), self.fdb(nic)
         yield
         for vf in self.spare if before.vfs else ():
             self.give_back(nic, vf, before.vfs[vf].admin)
         assert self.read(nic).vfs == before.vfs
+        self.give_back_fdb(nic, entries)
+        assert self.fdb(nic) == entries
 
     @staticmethod
     def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -219,6 +222,7 @@ class NicContract:
         for vf in self.spare:
             nic.read_pci(self.pf, vf)
             nic.read_function(self.pf, vf)
+        self.fdb(nic)
         assert self.read(nic) == first
 
     def test_statistics_come_when_asked_for(self, nic: Nic) -> None:

@@ -13,6 +13,7 @@ vfcolumns  the same list at once, where all its blocks have one layout
 devlink    eswitch mode, port functions and rates by generic netlink
 sysfs      PFs, VFs and their facts
 users      who uses a VF
+fdb        the PF's own forwarding entries: RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH
 pci        configuration space: the words that a migration carries, capabilities, reset
 ethtool    the firmware version
 failure    errno to the typed errors of the port

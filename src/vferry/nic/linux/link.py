@@ -77,7 +77,7 @@ class Links:
         while self._idle:
             self._idle.pop().close()
 
-    def _with_socket(self, act: Callable[[NetlinkSocket], T]) -> T:
+    def with_socket(self, act: Callable[[NetlinkSocket], T]) -> T:
         """Run ``act`` on a socket; keep the socket unless it might still have an answer to come."""
         try:
             sock = self._idle.pop()
@@ -108,7 +108,7 @@ class Links:
             (sequence,) = sock.sequences(1)
             return sock.ask(message(RTM_GETLINK, NLM_F_REQUEST, sequence, body), sequence)
 
-        return decode(self._with_socket(ask))
+        return decode(self.with_socket(ask))
 
     def reading(self, interface: str | int, *, statistics: bool) -> PfReading:
         """Read a link with all its VFs.
@@ -149,7 +149,7 @@ class Links:
             sock.send(message(RTM_SETLINK, NLM_F_REQUEST | NLM_F_ACK, sequences.start, body))
             return sock.acknowledged(sequences)[0]
 
-        refusal = self._with_socket(ask)
+        refusal = self.with_socket(ask)
         if refusal:
             raise refusal
 

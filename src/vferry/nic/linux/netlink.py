@@ -32,6 +32,7 @@ __all__ = [
     "NLA_F_NESTED",
     "NLA_TYPE_MASK",
     "NLM_F_ACK",
+    "NLM_F_CREATE",
     "NLM_F_DUMP",
     "NLM_F_REQUEST",
     "Message",
@@ -52,6 +53,8 @@ NLM_F_ACK = 0x4
 NLM_F_DUMP_INTR = 0x10
 NLM_F_DUMP = 0x300
 """``NLM_F_ROOT | NLM_F_MATCH``."""
+NLM_F_CREATE = 0x400
+"""In a request for something new; without ``NLM_F_EXCL`` what exists already is no error to most."""
 NLM_F_CAPPED = 0x100
 """In an acknowledgement: the request is not repeated beyond its header."""
 NLM_F_ACK_TLVS = 0x200

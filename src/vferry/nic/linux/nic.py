@@ -16,6 +16,7 @@ from vferry.core.model import (
     EswitchMode,
     FunctionState,
     HostFacts,
+    Mac,
     PciState,
     PfFacts,
     PfReading,
@@ -233,10 +234,13 @@ class LinuxNic:
         netdev = self._interface_of(device, pf, _ARM)
         encoded = {vf: self._encode(pf, vf, change) for vf, change in changes.items()}
         with self._located(_ARM, pf):
-            ifindex = self._sysfs.ifindex(netdev)
-            if ifindex is None:
-                raise KernelError(errno.ENODEV, f"network interface {netdev} has gone")
-            return ArmedChange(self._links, ifindex, encoded, host=self._hostname, pf=pf)
+            return ArmedChange(self._links, self._ifindex(netdev), encoded, host=self._hostname, pf=pf)
+
+    def _ifindex(self, netdev: str) -> int:
+        ifindex = self._sysfs.ifindex(netdev)
+        if ifindex is None:
+            raise KernelError(errno.ENODEV, f"network interface {netdev} has gone")
+        return ifindex
 
     def _encode(self, pf: str, vf: int, change: AdminState) -> tuple[bytes, ...]:
         if change.vlans is not None and len(change.vlans) > MAX_VLAN_LIST_LEN:
@@ -266,10 +270,40 @@ class LinuxNic:
         what = "set the PF's network interface"
         netdev = self._interface(pf, what)
         with self._located(what, pf):
-            ifindex = self._sysfs.ifindex(netdev)
-            if ifindex is None:
-                raise KernelError(errno.ENODEV, f"network interface {netdev} has gone")
-            self._links.set_link(ifindex, admin_up=admin_up, mtu=mtu)
+            self._links.set_link(self._ifindex(netdev), admin_up=admin_up, mtu=mtu)
+
+    # Section: the PF's own forwarding entries, which few verbs need
+
+    def read_fdb(self, pf: str) -> tuple[Mac, ...]:
+        """See :meth:`vferry.ports.nic.Nic.read_fdb`."""
+        from vferry.nic.linux import fdb  # noqa: PLC0415
+
+        what = "read the PF's forwarding entries"
+        netdev = self._interface(pf, what)
+        with self._located(what, pf):
+            return fdb.read(self._links, self._ifindex(netdev))
+
+    def add_fdb(self, pf: str, mac: Mac) -> None:
+        """See :meth:`vferry.ports.nic.Nic.add_fdb`."""
+        from vferry.nic.linux import fdb  # noqa: PLC0415
+
+        what = f"add the PF's forwarding entry {mac}"
+        netdev = self._interface(pf, what)
+        with self._located(what, pf):
+            try:
+                fdb.add(self._links, self._ifindex(netdev), mac)
+            except fdb.NoRoomError as error:
+                why = "ENOMEM: the driver has no filter left for another address"
+                raise RejectedError(what, errno=error.errno, why=why, host=self._hostname, pf=pf) from error
+
+    def remove_fdb(self, pf: str, mac: Mac) -> None:
+        """See :meth:`vferry.ports.nic.Nic.remove_fdb`."""
+        from vferry.nic.linux import fdb  # noqa: PLC0415
+
+        what = f"remove the PF's forwarding entry {mac}"
+        netdev = self._interface(pf, what)
+        with self._located(what, pf):
+            fdb.remove(self._links, self._ifindex(netdev), mac)
 
     # Section: the VF's PCI function
 
