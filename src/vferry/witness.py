@@ -20,7 +20,8 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-from vferry.core.model import DOT1AD, DOT1Q, Vlan
+from vferry.core.frames import ETH_ZLEN, mac_octets, vlan_tag
+from vferry.core.model import Vlan
 from vferry.ports.witness import Watch, WitnessError
 
 __all__ = ["FrameProber", "FrameWatch", "RemoteWitness"]
@@ -35,9 +36,6 @@ PACKET_ADD_MEMBERSHIP = 1
 PACKET_MR_PROMISC = 1
 """``include/uapi/linux/if_packet.h``."""
 
-ETH_ZLEN = 60
-"""Octets of the shortest frame without its checksum (``include/uapi/linux/if_ether.h``)."""
-
 
 class FrameProber:
     """Sends probes from a PF's network interface."""
@@ -51,20 +49,13 @@ class FrameProber:
             with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
                 sock.bind((netdev, 0))
                 source = sock.getsockname()[4][:6]
-                head = bytes.fromhex(destination.replace(":", "")) + source
-                tags = b"".join(_tag(vlan) for vlan in vlans)
+                head = mac_octets(destination) + source
+                tags = b"".join(vlan_tag(vlan) for vlan in vlans)
                 frame = head + tags + struct.pack("!H", ETH_P_LOCAL_EXPERIMENTAL) + MAGIC + nonce
                 for _ in range(count):
                     sock.send(frame.ljust(ETH_ZLEN, b"\0"))
         except OSError as error:
             raise WitnessError(f"send a probe from {netdev}", why=error.strerror or str(error)) from error
-
-
-def _tag(vlan: Vlan) -> bytes:
-    """Return a VLAN tag (IEEE Std 802.1Q-2018, 9.6): tag protocol, priority and identifier."""
-    protocols = {None: 0x8100, DOT1Q: 0x8100, DOT1AD: 0x88A8}
-    protocol = protocols[vlan.proto] if vlan.proto in protocols else int(str(vlan.proto), 16)
-    return struct.pack("!HH", protocol, vlan.qos << 13 | vlan.vid)
 
 
 class FrameWatch:

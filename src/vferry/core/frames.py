@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The few Ethernet frames that vferry sends itself, as bytes."""
+
+from __future__ import annotations
+
+import struct
+
+from vferry.core.model import DOT1AD, DOT1Q, Vlan
+
+__all__ = ["ETH_P_RARP", "ETH_ZLEN", "mac_octets", "rarp", "vlan_tag"]
+
+ETH_P_RARP = 0x8035
+"""``include/uapi/linux/if_ether.h``."""
+
+ETH_ZLEN = 60
+"""Octets of the shortest frame without its checksum (``include/uapi/linux/if_ether.h``)."""
+
+_PROTOCOLS = {None: 0x8100, DOT1Q: 0x8100, DOT1AD: 0x88A8}
+_BROADCAST = b"\xff" * 6
+_RARP_REQUEST = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 3)
+"""Ethernet, IPv4, their lengths, "request reverse" (RFC 903)."""
+
+
+def mac_octets(mac: str) -> bytes:
+    """Return a MAC's octets."""
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def vlan_tag(vlan: Vlan) -> bytes:
+    """Return a VLAN tag (IEEE Std 802.1Q-2018, 9.6): tag protocol, priority and identifier."""
+    protocol = _PROTOCOLS[vlan.proto] if vlan.proto in _PROTOCOLS else int(str(vlan.proto), 16)
+    return struct.pack("!HH", protocol, vlan.qos << 13 | vlan.vid)
+
+
+def rarp(mac: str, *, vlans: tuple[Vlan, ...] = ()) -> bytes:
+    """Return the broadcast RARP request that announces ``mac``: who-am-I, with no address asked for."""
+    octets = mac_octets(mac)
+    tags = b"".join(vlan_tag(vlan) for vlan in vlans)
+    body = _RARP_REQUEST + octets + bytes(4) + octets + bytes(4)
+    return (_BROADCAST + octets + tags + struct.pack("!H", ETH_P_RARP) + body).ljust(ETH_ZLEN, b"\0")
