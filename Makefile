@@ -6,17 +6,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo demo-kernel test test-quick test-lab lint bench lab clean
+.PHONY: help demo demo-kernel test test-quick test-lab lint bench soak fuzz lab clean
 
 help:
-	@echo "make demo        move a VF between two igb hosts in the lab, with what the wire saw"
+	@echo "make demo        move a VM between two hosts with software NICs, three ways; needs no privileges"
+	@echo "make demo-kernel move a VF between two igb hosts in the lab, with what the wire saw"
 	@echo "make test        set up everything the tests need, run them all"
 	@echo "make test-quick  the tests without the lab"
 	@echo "make test-lab    only the tests in the lab"
+	@echo "make soak        explore further, simulate 100,000 faulty migrations (hours)"
+	@echo "make fuzz        feed decoders with nonsense for minutes"
 	@echo "make bench       measure vferry beside its peers, in one lab run; writes docs/performance.md"
 	@echo "make lab         build the lab (kernel, QEMU, root image); cached"
 
-demo: demo-kernel
+demo: $(VENV)/.run
+	$(BIN)/vferry demo
 
 demo-kernel: $(VENV)/.run
 	$(BIN)/python -m lab build
@@ -26,7 +30,7 @@ test: $(VENV)/.dev lab-if-possible
 	$(PYTEST) tests
 
 test-quick: $(VENV)/.dev
-	$(PYTEST) tests -m "not lab"
+	$(PYTEST) tests -m "not lab and not slow"
 
 test-lab: $(VENV)/.dev lab-if-possible
 	$(PYTEST) tests -m lab
@@ -36,6 +40,13 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev lab
 	$(BIN)/python -m bench
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m vferry.testing.exploration --large
+	$(BIN)/python -m vferry.testing.world --runs 100000
+
+fuzz: $(VENV)/.dev
+	$(PYTEST) tests -m fuzz --hypothesis-profile=fuzz --timeout=7200
 
 lab: $(VENV)/.run
 	$(BIN)/python -m lab build
@@ -47,7 +58,7 @@ lab-if-possible: $(VENV)/.run
 
 $(VENV)/.run: pyproject.toml tools/make-venv
 	tools/make-venv $(PYTHON) $(VENV)
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[sim]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.run

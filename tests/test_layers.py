@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An import goes down only: cli, testing > verbs > adapters > ports > core."""
+"""An import goes down only: cli, demo, testing > migration > verbs > adapters > ports > core."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 
-ADAPTERS = ("nic", "state", "witness", "clock")
+ADAPTERS = ("nic", "state", "registry", "witness", "clock")
 
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "": frozenset(),
@@ -21,8 +21,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "ports": frozenset({"ports", "core"}),
     **{name: frozenset({name, "ports", "core"}) for name in ADAPTERS},
     "verbs": frozenset({"verbs", "ports", "core"}),
-    "cli": frozenset({"", "cli", "verbs", *ADAPTERS, "ports", "core"}),
-    "testing": frozenset({"testing", "verbs", *ADAPTERS, "ports", "core", "cli"}),
+    "migration": frozenset({"migration", "verbs", "ports", "core"}),
+    "cli": frozenset({"", "cli", "demo", "migration", "verbs", *ADAPTERS, "ports", "core"}),
+    "demo": frozenset({"", "demo", "testing", "migration", "verbs", *ADAPTERS, "ports", "core"}),
+    "testing": frozenset({"testing", "migration", "verbs", *ADAPTERS, "ports", "core", "cli"}),
 }
 """What a module may import of vferry; ``""`` is the package itself."""
 
@@ -39,12 +41,15 @@ INPUT_OUTPUT = frozenset(
 
 THIRD_PARTY: dict[str, frozenset[str]] = {
     "core": frozenset({"msgspec"}),
-    "ports": frozenset(),
+    "ports": frozenset({"msgspec"}),
     "verbs": frozenset({"msgspec"}),
     "cli": frozenset({"msgspec"}),
     "nic": frozenset({"msgspec", "pyroute2"}),
     "state": frozenset({"msgspec"}),
-    "testing": frozenset({"msgspec", "hypothesis", "pytest"}),
+    "registry": frozenset({"msgspec"}),
+    "migration": frozenset({"msgspec", "anyio"}),
+    "demo": frozenset({"msgspec"}),
+    "testing": frozenset({"msgspec", "hypothesis", "pytest", "anyio", "trio"}),
 }
 
 

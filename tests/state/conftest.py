@@ -5,4 +5,4 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("vferry.testing.journal_contract")
+pytest.register_assert_rewrite("vferry.testing.journal_contract", "vferry.testing.migrations_contract")

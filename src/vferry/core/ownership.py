@@ -24,7 +24,7 @@ from typing import Annotated
 
 import msgspec
 
-from vferry.core.errors import RefusedError
+from vferry.core.errors import RefusedError, UsageError
 from vferry.core.model import Mac, Name, VfIndex
 
 __all__ = [
@@ -128,8 +128,11 @@ def opened(entry: Ownership, migration: str, *, source: str, destination: str) -
     """Return the entry with a migration under way; the owner stays.
 
     :raise NotOursError: the source is not the owner, or another migration is under way.
+    :raise UsageError: source and destination are one host.
     """
-    if entry.migration == migration and entry.stage is Stage.OPEN:
+    if source == destination:
+        raise UsageError(f"open the migration of VM {entry.vm}", host=source, why="source and destination are one host")
+    if (entry.migration, entry.stage, entry.source, entry.destination) == (migration, Stage.OPEN, source, destination):
         return entry
     if entry.stage is not Stage.SETTLED or entry.owner != source:
         raise NotOursError("open", entry)
@@ -170,9 +173,13 @@ def recalled(entry: Ownership, migration: str) -> Ownership:
 def settled(entry: Ownership, migration: str, *, owner: str, vfs: tuple[OwnedVf, ...] | None = None) -> Ownership:
     """Return the entry with the migration over and ``owner`` owning the VM.
 
-    :raise NotOursError: the migration is not under way, or ``owner`` is neither its source nor its destination.
+    Not idempotent: an entry that is settled has forgotten its migration; whoever ends one reads the owner.
+
+    :raise NotOursError: the migration is not under way, ``owner`` is neither its source nor its destination, or it is
+        the destination and nothing was committed.
     """
-    if entry.migration != migration or owner not in (entry.source, entry.destination):
+    may_own = {entry.source, entry.destination} if entry.stage is Stage.COMMITTED else {entry.source}
+    if entry.migration != migration or owner not in may_own:
         raise NotOursError("end", entry)
     return msgspec.structs.replace(
         entry,

@@ -33,7 +33,9 @@ from vferry.testing.faults import (
     seeded_faults,
 )
 from vferry.testing.memory_journal import MemoryJournal
+from vferry.testing.memory_migrations import MemoryDisk, MemoryMigrationJournal
 from vferry.testing.memory_nic import MemoryNic
+from vferry.testing.memory_registry import Failure, MemoryRegistry
 from vferry.testing.memory_state import MemoryPf, NicCall
 
 __all__ = [
@@ -49,14 +51,18 @@ __all__ = [
     "CrashingJournal",
     "CrashingNic",
     "ErrnoFault",
+    "Failure",
     "Fault",
     "FaultNic",
     "HiddenFault",
     "IgnoredFault",
     "LossyProtocolFault",
+    "MemoryDisk",
     "MemoryJournal",
+    "MemoryMigrationJournal",
     "MemoryNic",
     "MemoryPf",
+    "MemoryRegistry",
     "NicCall",
     "ReloadFault",
     "ResetFault",
