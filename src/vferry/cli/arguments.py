@@ -74,6 +74,11 @@ VERBS = {
         _Verb("probe", "learn what a PF's driver can do, on a free VF, undone", "vferry probe eth0"),
         _Verb("doctor", "look for hazards on this host; changes nothing", "vferry doctor"),
         _Verb("witness", "wait for a probe on this host (started by 'fence --witness')", "vferry witness NONCE"),
+        _Verb(
+            "demo",
+            "move a VM between two simulated hosts, three ways on the same traffic; needs no NIC and no privileges",
+            "vferry demo\n  vferry demo --run vferry --mode failover --seed 7 --html demo.html",
+        ),
     )
 }
 
@@ -235,6 +240,11 @@ def _fence(parser: argparse.ArgumentParser) -> None:
         "transmit, dma",
     )
     parser.add_argument(
+        "--guest-stopped",
+        action="store_true",
+        help="the VM is stopped and stays so: a trusted VF can be fenced without a reset, since nobody can undo it",
+    )
+    parser.add_argument(
         "--parking-vlan",
         metavar="VID",
         type=int,
@@ -266,6 +276,24 @@ def _witness(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--interface", metavar="IF", help="listen on this one only (default: all)")
 
 
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", metavar="N", type=int, default=1, help="decides what is left to chance (default: 1)")
+    parser.add_argument(
+        "--mode",
+        choices=("device-state", "failover", "cold"),
+        default="device-state",
+        help="how the VM moves (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--run",
+        choices=("copied", "early", "vferry", "all"),
+        default="all",
+        help="copied: the PF driver's table is copied, nothing is fenced; early: the destination is programmed "
+        "before the VM comes, the source is cleaned late; vferry; or all of them (default: %(default)s)",
+    )
+    parser.add_argument("--html", metavar="FILE", help="write a page that shows the runs to FILE, too")
+
+
 _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "list": _list,
     "show": _show,
@@ -279,5 +307,6 @@ _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "probe": _probe,
     "doctor": _doctor,
     "witness": _witness,
+    "demo": _demo,
 }
 """What each verb takes beside what all take."""

@@ -146,7 +146,8 @@ def _completed(best: CapabilityTable, others: list[CapabilityTable]) -> Capabili
     for other in others:
         features = {**other.features, **features}
     defaults = next((table.defaults for table in (best, *others) if table.defaults is not None), None)
-    return msgspec.structs.replace(best, features=features, defaults=defaults)
+    jumbo_rule = any(table.jumbo_rule for table in (best, *others))  # no probe on a free VF can see it
+    return msgspec.structs.replace(best, features=features, defaults=defaults, jumbo_rule=jumbo_rule)
 
 
 def _kind(key: CapabilityKey) -> tuple[str | None, str | None, str]:

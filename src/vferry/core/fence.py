@@ -197,6 +197,7 @@ def plan_fence(
     parking: str,
     parking_vid: int = ASSUMED_PARKING_VID,
     required: frozenset[Column] = frozenset(),
+    guest_stopped: bool = False,
 ) -> FencePlan:
     """Choose the levers that cover the most at the least undo cost.
 
@@ -205,10 +206,12 @@ def plan_fence(
     :param can_reset: whether the VF is a function that can be reset.
     :param parking: the parking MAC.
     :param required: columns that must be covered; ``ADMIN_UNICAST`` always must.
+    :param guest_stopped: the guest does not run and has no VF: a trusted one cannot put its MAC back.
     :raise FenceImpossibleError: a required column cannot be covered.
     """
     usable = [row for row in rows if _usable(row, mode=mode, can_reset=can_reset, capabilities=capabilities)]
-    chosen = _cheapest(usable, given=frozenset({Lever.TRUST_OFF}) if _never_trusts(now, capabilities) else frozenset())
+    cannot_come_back = guest_stopped or _never_trusts(now, capabilities)
+    chosen = _cheapest(usable, given=frozenset({Lever.TRUST_OFF}) if cannot_come_back else frozenset())
     covered = _covered(chosen)
     levers = tuple(row.lever for row in chosen)
     change = _change(levers, parking, parking_vid)

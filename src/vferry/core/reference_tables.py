@@ -76,5 +76,33 @@ def _virtio_net(device_id: str) -> CapabilityTable:
     )
 
 
-REFERENCE_TABLES: tuple[CapabilityTable, ...] = (_IGB, _NETDEVSIM, _virtio_net("1041"), _virtio_net("1000"))
+_IXGBE = CapabilityTable(
+    key=CapabilityKey(vendor="8086", device_id="10fb", driver="ixgbe", kernel_release=_KERNEL),
+    learned_on=_LEARNED_ON,
+    source="ixgbe_sriov.c, Linux 6.12: read, not seen; the software 82599 answers so",
+    features={
+        **_features(
+            {
+                Feature.VLAN_DOT1AD: EPROTONOSUPPORT,
+                Feature.MIN_TX_RATE: EINVAL,
+                Feature.NODE_GUID: EOPNOTSUPP,
+                Feature.PORT_GUID: EOPNOTSUPP,
+            }
+        ),
+        # Logged as not supported, answered as done, and not stored.
+        Feature.LINK_STATE_ENABLE: Learned(verdict=Verdict.CHANGED, shown=LinkState.AUTO.value),
+    },
+    defaults=AdminState(
+        mac=ZERO_MAC,
+        vlans=(),
+        rate=_NO_RATE,
+        spoofchk=True,
+        link_state=LinkState.AUTO,
+        rss_query=False,
+        trust=False,
+    ),
+    jumbo_rule=True,
+)
+
+REFERENCE_TABLES: tuple[CapabilityTable, ...] = (_IGB, _IXGBE, _NETDEVSIM, _virtio_net("1041"), _virtio_net("1000"))
 """To be searched after the tables that were made here (:func:`vferry.core.capability.find_table`)."""

@@ -9,12 +9,14 @@ nothing more is sent.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 
 import msgspec
 
 from vferry.core.compare import Difference, DifferenceKind, change_needed, differences
-from vferry.core.model import AdminState, PfReading
+from vferry.core.fence import parking_mac
+from vferry.core.model import ZERO_MAC, AdminState, PfReading
 from vferry.ports.nic import (
     MAX_LISTED_VFS,
     BusyError,
@@ -99,6 +101,7 @@ class _Loop:
         self._shown: dict[int, AdminState] = {}
         self._sent: set[int] = set()
         self._accepted: set[int] = set()
+        self._detoured: set[int] = set()
         self._errors: dict[int, NicError] = {}
         self._pause = self._patience.first_pause
         self._busy_until = self._clock.monotonic() + self._patience.busy
@@ -138,10 +141,26 @@ class _Loop:
                 self._accepted.add(index)
             elif isinstance(error, BusyError | UnknownOutcomeError):
                 busy[index] = error
+            elif self._detour(index, error):
+                continue
             else:
                 self._errors[index] = error
         if busy and not self._wait(self._busy_until):
             self._errors.update(busy)
+
+    def _detour(self, index: int, error: NicError) -> bool:
+        """Take a MAC away whose filter a reset has dropped: give the VF another one first, whose filter is there.
+
+        A driver that looks for the filter of the old MAC refuses with ENOMEM (``ixgbe_ndo_set_vf_mac()``, Linux 6.12).
+        """
+        zero = self._wanted[index].mac == ZERO_MAC and self._shown[index].mac != ZERO_MAC
+        if not zero or error.errno != errno.ENOMEM or index in self._detoured:
+            return False
+        self._detoured.add(index)
+        known = self._known
+        parking = parking_mac((known and known.permanent_address) or self._pf, index)
+        outcome = self._nic.program(self._pf, {index: AdminState(mac=parking)})
+        return outcome.get(index) is None
 
     def _read_again(self) -> bool:
         """Read until it succeeds or patience is over; False: the VFs' state is unknown."""

@@ -56,6 +56,8 @@ class FenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Columns that must be covered, beside ``ADMIN_UNICAST``."""
     parking_vid: int = ASSUMED_PARKING_VID
     tables: tuple[CapabilityTable, ...] = ()
+    guest_stopped: bool = False
+    """The guest does not run, and will not before the VF is unfenced: taking its trust away is not needed."""
 
 
 class FencedVf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -260,6 +262,7 @@ def _plan_one(place: Place, record: UndoRecord | None, request: FenceRequest) ->
             parking=parking_mac(place.pf.permanent_address or place.pf.device, place.facts.index),
             parking_vid=request.parking_vid,
             required=request.required,
+            guest_stopped=request.guest_stopped,
         )
     except FenceImpossibleError as error:
         error.host, error.pf, error.vf = place.host.hostname, place.pf.name, place.facts.index

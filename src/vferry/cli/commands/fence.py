@@ -33,6 +33,7 @@ def run(session: Session) -> int:
         required=columns(arguments.require),
         parking_vid=arguments.parking_vlan,
         tables=session.tables(),
+        guest_stopped=arguments.guest_stopped,
     )
     if arguments.dry_run:
         plans = plan(session.context, refs, request)
