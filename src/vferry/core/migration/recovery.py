@@ -270,7 +270,7 @@ ROWS: tuple[Row, ...] = (
     # Nothing contradicts: the machine goes on
     Row("the hypervisor does not answer: what the VM does must be known", alarm=True, here=frozenset({_V.UNKNOWN})),
     Row("the VM runs here: go on from what the journal says", Event.VM_RUNS, here=_ABLE),
-    # Nothing waits in a cold migration: that the VM is absent here does not say that it ran, unless the host was lost too.
+    # Nothing waits in a cold migration: that the VM is absent does not say that it ran, unless the host was lost too.
     Row(
         "the VM was not started here yet, or has ended since: it is this host's to start",
         Event.RESTARTED,

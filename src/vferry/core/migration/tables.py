@@ -173,14 +173,15 @@ _SOURCE_FAILOVER: dict[Phase, Step] = {
             _E.VM_RUNS: _S.REJOIN,
         },
     ),
-    _S.RESUME: Step(Act.RESUME, {**_SOURCE_BACK[_S.RESUME].on, _E.DONE: _S.REPLUG}),
+    # Without the VM there is nobody to give the VFs to, but they are brought back and the standby's entry goes.
+    _S.RESUME: Step(Act.RESUME, {**_SOURCE_BACK[_S.RESUME].on, _E.DONE: _S.REPLUG, _E.VM_GONE: _S.REPLUG}),
     _S.REPLUG: Step(
         Act.REPLUG,
         {
             _E.DONE: _S.KEPT,
             _E.FAILED: _S.BLOCKED,
             _E.RESTARTED: _S.REPLUG,
-            _E.VM_GONE: _S.KEPT,
+            _E.VM_GONE: _S.REPLUG,
             _E.VM_RUNS: _S.REPLUG,
         },
     ),
@@ -197,7 +198,13 @@ _SOURCE_COLD: dict[Phase, Step] = {
     _S.RESUME: Step(
         Act.START_AGAIN,
         # Even where it runs: a guest that was asked to shut down may still do so.
-        {_E.DONE: _S.KEPT, _E.FAILED: _S.BLOCKED, _E.RESTARTED: _S.RESUME, _E.VM_GONE: _S.RESUME, _E.VM_RUNS: _S.RESUME},
+        {
+            _E.DONE: _S.KEPT,
+            _E.FAILED: _S.BLOCKED,
+            _E.RESTARTED: _S.RESUME,
+            _E.VM_GONE: _S.RESUME,
+            _E.VM_RUNS: _S.RESUME,
+        },
     ),
 }
 
@@ -270,7 +277,7 @@ _DESTINATION_FAILOVER: dict[Phase, Step] = {
             _E.FAILED: _D.ON_STANDBY,
             _E.RESTARTED: _D.PLUG,
             _E.VM_RUNS: _D.PLUG,
-            _E.VM_GONE: _D.ARRIVED,
+            _E.VM_GONE: _D.PLUG,
         },
     ),
 }
