@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo demo-kernel test test-quick test-lab lint bench soak fuzz lab clean
+.PHONY: help demo demo-kernel test test-quick test-lab lint bench bench-nic soak fuzz lab clean
 
 help:
 	@echo "make demo        move a VM between two hosts with software NICs, three ways; needs no privileges"
@@ -17,6 +17,7 @@ help:
 	@echo "make soak        explore further, simulate 100,000 faulty migrations (hours)"
 	@echo "make fuzz        feed decoders with nonsense for minutes"
 	@echo "make bench       measure vferry beside its peers, in one lab run; writes docs/performance.md"
+	@echo "make bench-nic   measure the software NIC; needs no lab; writes docs/performance.md"
 	@echo "make lab         build the lab (kernel, QEMU, root image); cached"
 
 demo: $(VENV)/.run
@@ -40,6 +41,9 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev lab
 	$(BIN)/python -m bench
+
+bench-nic: $(VENV)/.dev
+	$(BIN)/python -m bench.software_nic
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m vferry.testing.exploration --large

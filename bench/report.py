@@ -69,18 +69,19 @@ def terminal(measured: Measured, aims: Sequence[Aim]) -> str:
     for table in measured.tables.values():
         lines += ["", table.title, *(f"  {line}" for line in aligned(rows(table)))]
     lines += ["", "Aims"]
-    lines += [f"  {line}" for line in aligned([[aim.what, aim.aimed, aim.found, _verdict(aim)] for aim in aims])]
+    lines += [f"  {line}" for line in aligned([[aim.what, aim.aimed, aim.found, verdict(aim)] for aim in aims])]
     return "\n".join(lines)
 
 
-def _verdict(aim: Aim) -> str:
+def verdict(aim: Aim) -> str:
+    """Return whether an aim was met."""
     return "met" if aim.met else "NOT met"
 
 
 def section(measured: Measured, aims: Sequence[Aim]) -> str:
     """Return the measured section of the document."""
     lines = ["| | |", "| --- | --- |", *(f"| {_NAMES[key]} | {measured.facts[key]} |" for key in _NAMES), ""]
-    cells = [["", "aim", "found", ""], *([aim.what, aim.aimed, aim.found, _verdict(aim)] for aim in aims)]
+    cells = [["", "aim", "found", ""], *([aim.what, aim.aimed, aim.found, verdict(aim)] for aim in aims)]
     lines += ["### Aims", "", *markdown(cells)]
     for table in measured.tables.values():
         lines += ["", f"### {table.title}", "", *markdown(rows(table))]
@@ -95,16 +96,16 @@ def _imports(measured: Measured) -> list[list[str]]:
     return cells
 
 
-def write_document(path: Path, text: str) -> None:
+def write_document(path: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
     """Replace what is between the markers.
 
     :raise ValueError: the document has no markers.
     """
     document = path.read_text()
-    if BEGIN not in document or END not in document:
+    if begin not in document or end not in document:
         raise ValueError(f"{path.name} has no markers around its measured section")
-    before, rest = document.split(BEGIN)
-    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
+    before, rest = document.split(begin)
+    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}")
 
 
 def as_json(measured: Measured, aims: Sequence[Aim]) -> dict[str, Any]:

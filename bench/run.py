@@ -135,11 +135,20 @@ def _tables(samples: dict[str, Any]) -> dict[str, Table]:
 def _facts(size: Size, load: float) -> dict[str, str]:
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "machine": f"{_processor()}, {os.cpu_count()} cores, Linux {os.uname().release}, load at start {load:.1f}",
+        "machine": machine(load),
         "python": platform.python_version(),
         "pyroute2": version("pyroute2"),
         "rounds": f"{size.rounds}, about {size.seconds:g} s for each contender of a group",
     }
+
+
+def machine(load: float | None = None) -> str:
+    """Name this machine.
+
+    :param load: at the start; None: what it is now.
+    """
+    load = os.getloadavg()[0] if load is None else load
+    return f"{_processor()}, {os.cpu_count()} cores, Linux {os.uname().release}, load at start {load:.1f}"
 
 
 def _named(facts: dict[str, str]) -> dict[str, str]:

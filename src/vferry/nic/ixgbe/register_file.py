@@ -192,7 +192,8 @@ class RegisterFile:
         self._end: Final[int] = 4 * address_map.words
         self._layout: Final = layout_of(address_map)
         self._rules: Final[dict[int, Rule]] = dict(self._layout.rules)
-        self._owns: Final[bool] = words is None
+        self._owns: bool = words is None
+        """Whether every word is where its offset says."""
         self._home: Final[dict[int, int]] = {}
         """By offset: where each declared word is stored."""
         self._readable: Final[dict[int, int]] = {}
@@ -327,6 +328,7 @@ class RegisterFile:
 
     def share(self, slots: dict[int, int]) -> None:
         """Let the words at some offsets be elsewhere in the storage from now on; :data:`ABSENT`: nowhere."""
+        self._owns = False
         for offset, slot in slots.items():
             self._settle(offset, slot)
 
