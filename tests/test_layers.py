@@ -12,7 +12,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 
-ADAPTERS = ("nic", "state", "registry", "witness", "clock")
+ADAPTERS = ("nic", "state", "registry", "vfio_user", "witness", "clock")
 
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "": frozenset(),
@@ -47,6 +47,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "nic": frozenset({"msgspec", "pyroute2"}),
     "state": frozenset({"msgspec"}),
     "registry": frozenset({"msgspec"}),
+    "vfio_user": frozenset({"msgspec"}),
     "migration": frozenset({"msgspec", "anyio"}),
     "demo": frozenset({"msgspec"}),
     "testing": frozenset({"msgspec", "hypothesis", "pytest", "anyio", "trio"}),
