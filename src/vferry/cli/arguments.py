@@ -73,6 +73,11 @@ VERBS = {
         _Verb("release", "bring VFs back to defaults; the next tenant inherits nothing", "vferry release eth0/3"),
         _Verb("probe", "learn what a PF's driver can do, on a free VF, undone", "vferry probe eth0"),
         _Verb("doctor", "look for hazards on this host; changes nothing", "vferry doctor"),
+        _Verb(
+            "recover",
+            "judge migrations that a crash has interrupted, by four witnesses; changes nothing",
+            "vferry recover --here web=paused --there web=absent\n  vferry recover --table",
+        ),
         _Verb("witness", "wait for a probe on this host (started by 'fence --witness')", "vferry witness NONCE"),
         _Verb(
             "demo",
@@ -270,6 +275,20 @@ def _probe(parser: argparse.ArgumentParser) -> None:
     _dry_run(parser)
 
 
+def _recover(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--table", action="store_true", help="print the truth table, and judge nothing")
+    for side, words in (("here", "this host's"), ("there", "the other host's")):
+        parser.add_argument(
+            f"--{side}",
+            metavar="VM=STATE",
+            action="append",
+            default=[],
+            help=f"what {words} hypervisor says: running, paused, incoming, migrated, absent, unknown",
+        )
+    parser.add_argument("--journal", metavar="FILE", help="migration journal (default: migrations.sqlite there)")
+    parser.add_argument("--registry", metavar="FILE", help="registry (default: registry.sqlite in the state directory)")
+
+
 def _witness(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("nonce", metavar="NONCE", help="what the probe carries, in hexadecimal")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long to wait (default: %(default)s)")
@@ -306,6 +325,7 @@ _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "release": _change,
     "probe": _probe,
     "doctor": _doctor,
+    "recover": _recover,
     "witness": _witness,
     "demo": _demo,
 }

@@ -12,6 +12,7 @@ from vferry.core.errors import FailedError
 __all__ = [
     "Hypervisor",
     "HypervisorError",
+    "NoAnswerError",
     "StreamFailedError",
     "VmAbsentError",
     "VmState",
@@ -33,6 +34,10 @@ class VmState(enum.Enum):
 
 class HypervisorError(FailedError):
     """The hypervisor refused or failed."""
+
+
+class NoAnswerError(HypervisorError):
+    """The hypervisor did not answer in time: the command may have been carried out, or will be."""
 
 
 class StreamFailedError(HypervisorError):

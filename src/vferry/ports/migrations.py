@@ -35,7 +35,9 @@ class MigrationEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     destination: Name
     mode: Mode
     boot_id: Name
-    """Of the host that wrote it."""
+    """Of the host when the migration began."""
+    seen_boot_id: Name | None = None
+    """Of the host when it was last taken up after a crash; absent: never."""
     token: Token | None = None
     """Of the registry's entry as this side last saw it."""
     targets: tuple[VfTarget, ...] = ()

@@ -136,31 +136,34 @@ class _Loop:
         self._sent.update(pending)
         busy: dict[int, NicError] = {}
         for index in pending:
-            error = outcomes.get(index)
+            error = self._detoured_outcome(index, outcomes.get(index))
             if error is None:
-                self._accepted.add(index)
-            elif isinstance(error, BusyError | UnknownOutcomeError):
-                busy[index] = error
-            elif self._detour(index, error):
                 continue
+            if isinstance(error, BusyError | UnknownOutcomeError):
+                busy[index] = error
             else:
                 self._errors[index] = error
         if busy and not self._wait(self._busy_until):
             self._errors.update(busy)
 
-    def _detour(self, index: int, error: NicError) -> bool:
-        """Take a MAC away whose filter a reset has dropped: give the VF another one first, whose filter is there.
+    def _detoured_outcome(self, index: int, error: NicError | None) -> NicError | None:
+        """Return what became of a request; None: accepted, or to be sent again after a detour.
 
-        A driver that looks for the filter of the old MAC refuses with ENOMEM (``ixgbe_ndo_set_vf_mac()``, Linux 6.12).
+        A driver that looks for the filter of the old MAC refuses with ENOMEM to take a MAC away whose filter a reset
+        has dropped (``ixgbe_ndo_set_vf_mac()``, Linux 6.12): give the VF another one first, whose filter is there.
         """
+        if error is None:
+            self._accepted.add(index)
+            return None
         zero = self._wanted[index].mac == ZERO_MAC and self._shown[index].mac != ZERO_MAC
         if not zero or error.errno != errno.ENOMEM or index in self._detoured:
-            return False
-        self._detoured.add(index)
+            return error
         known = self._known
         parking = parking_mac((known and known.permanent_address) or self._pf, index)
-        outcome = self._nic.program(self._pf, {index: AdminState(mac=parking)})
-        return outcome.get(index) is None
+        refused = self._nic.program(self._pf, {index: AdminState(mac=parking)}).get(index)
+        if refused is None:
+            self._detoured.add(index)
+        return refused
 
     def _read_again(self) -> bool:
         """Read until it succeeds or patience is over; False: the VFs' state is unknown."""
