@@ -298,7 +298,7 @@ def test_usage_of_a_record(b: Host, record: str) -> None:
         (["probe", "eth0"], {"key", "learned_on", "source", "features", "defaults"}),
         (["probe", "eth0", "--dry-run"], {"dry_run", "vf", "try", "undo"}),
     ],
-    ids=str,
+    ids=lambda value: " ".join(value if isinstance(value, list) else sorted(value)),
 )
 def test_json_shapes(a: Host, words: list[str], keys: set[str]) -> None:
     outcome = a(*words, "--json")

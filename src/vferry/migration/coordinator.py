@@ -151,6 +151,7 @@ class Coordinator:
         if verdict.alarm:
             raise ContradictionError(self.entry, verdict, self.host.name)
         self._renew()
+        self.refusal = f"interrupted in phase '{self.entry.phase}': {verdict.why}"
         if verdict.event is not None:
             self._enter(verdict.event)
         return await self.run()

@@ -89,11 +89,11 @@ class WorldRegistry(Registry):
         try:
             entry = await self._inner.replace(ownership, expected)
         except UnclearOutcomeError:
+            if self._inner.storage.revision != before:
+                self._changed(ownership.vm)  # at once: others see it while the answer is awaited
             await trio.sleep(self.weather.latency * 10)
             raise
-        finally:
-            if self._inner.storage.revision != before:
-                self._changed(ownership.vm)
+        self._changed(ownership.vm)
         await trio.sleep(self.weather.latency / 2)
         return entry
 
