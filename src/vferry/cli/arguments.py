@@ -78,6 +78,11 @@ VERBS = {
             "judge migrations that a crash has interrupted, by four witnesses; changes nothing",
             "vferry recover --here web=paused --there web=absent\n  vferry recover --table",
         ),
+        _Verb(
+            "resolve",
+            "say who owns a VM, where no machine can know it",
+            "vferry resolve web --owner a --i-have-fenced b",
+        ),
         _Verb("witness", "wait for a probe on this host (started by 'fence --witness')", "vferry witness NONCE"),
         _Verb(
             "demo",
@@ -289,6 +294,20 @@ def _recover(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--registry", metavar="FILE", help="registry (default: registry.sqlite in the state directory)")
 
 
+def _resolve(parser: argparse.ArgumentParser) -> None:
+    _dry_run(parser)
+    parser.add_argument("vm", metavar="VM")
+    parser.add_argument("--owner", metavar="HOST", required=True, help="the host that owns the VM from now on")
+    parser.add_argument(
+        "--i-have-fenced",
+        metavar="HOST",
+        dest="fenced",
+        help="the other host: nothing of the VM runs there, and nothing there receives for it",
+    )
+    parser.add_argument("--registry", metavar="FILE", help="registry (default: registry.sqlite in the state directory)")
+    parser.add_argument("--journal", metavar="FILE", help="migration journal (default: migrations.sqlite there)")
+
+
 def _witness(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("nonce", metavar="NONCE", help="what the probe carries, in hexadecimal")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long to wait (default: %(default)s)")
@@ -326,6 +345,7 @@ _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "probe": _probe,
     "doctor": _doctor,
     "recover": _recover,
+    "resolve": _resolve,
     "witness": _witness,
     "demo": _demo,
 }

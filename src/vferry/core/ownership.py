@@ -38,6 +38,7 @@ __all__ = [
     "committed",
     "opened",
     "recalled",
+    "resolved",
     "settled",
 ]
 
@@ -190,4 +191,33 @@ def settled(entry: Ownership, migration: str, *, owner: str, vfs: tuple[OwnedVf,
         source=None,
         destination=None,
         vfs=entry.vfs if vfs is None else vfs,
+    )
+
+
+def resolved(entry: Ownership, *, owner: str, fenced: str | None = None) -> Ownership:
+    """Return the entry as a person decides it, whatever migration is under way.
+
+    :param fenced: the other host of the migration, on which, as the person says, nothing of the VM runs or receives.
+    :raise UsageError: ``owner`` has no part in the VM, or the other host is not the one that is said to be fenced.
+    """
+    parties = {entry.owner, entry.source, entry.destination} - {None}
+    others = parties - {owner}
+    what = f"resolve who owns VM {entry.vm}"
+    if owner not in parties:
+        raise UsageError(what, why=f"{owner} has no part in it; it is between {', '.join(sorted(map(str, parties)))}")
+    if others - {fenced}:
+        names = ", ".join(sorted(map(str, others)))
+        raise UsageError(
+            what,
+            why=f"{names} may still run the VM, or receive for it",
+            next_step=f"make sure that it does neither, then say so: --i-have-fenced {names}",
+        )
+    return msgspec.structs.replace(
+        entry,
+        stage=Stage.SETTLED,
+        owner=owner,
+        generation=entry.generation + (owner != entry.owner),
+        migration=None,
+        source=None,
+        destination=None,
     )

@@ -24,7 +24,7 @@ class NoEntryError(RefusedError):
         super().__init__(
             f"find the owner of VM {vm}",
             why="the registry has no entry for it",
-            next_step="'vferry adopt' takes a running VM under ownership",
+            next_step="take the VM under ownership before it is moved",
         )
 
 
