@@ -295,6 +295,8 @@ async def _start_again(side: Coordinator) -> Event:
     hypervisor, vm = side.host.hypervisor, side.entry.vm
     if _was_shut_down(side):
         await side.patiently(lambda: hypervisor.shut_down(vm))
+        if _rebooted(side):  # perhaps since the phase before, in which the VFs were brought back
+            _after_reboot(side)
         await side.patiently(lambda: hypervisor.start(vm))
     return Event.DONE
 

@@ -3,7 +3,8 @@
 
 What software sees are :attr:`Ixgbe82599.bar` (the PF's BAR0) and :meth:`Ixgbe82599.vf_bar` (a VF's). A VF's registers
 and the PF's views of them are one storage. Frames go in by :meth:`~Ixgbe82599.transmit` and :meth:`~Ixgbe82599.receive`
-and come out by ``wire`` and ``sinks``; descriptors and DMA are not modelled.
+and come out by ``wire`` and ``sinks``. A VF whose guest's memory is attached (:meth:`Ixgbe82599.attach_memory`) works
+its rings there (:mod:`vferry.nic.ixgbe.vf_queues`).
 
 Two things about the hardware are not known for certain, and are switches:
 
@@ -21,16 +22,19 @@ from typing import Final
 
 from vferry.core.errors import UsageError
 from vferry.nic.ixgbe.counters import FCS, Counters
+from vferry.nic.ixgbe.guest_memory import GuestMemory
 from vferry.nic.ixgbe.interrupts import PfInterrupts, PfViews, VfInterrupts
 from vferry.nic.ixgbe.mailbox import Mailboxes, VfMailbox
 from vferry.nic.ixgbe.pci_config import VfConfigSpace
+from vferry.nic.ixgbe.queue_state import QueueState
 from vferry.nic.ixgbe.queues import PeekThrough, QueueHeads, QueueTables, queue_slots, queues_per_pool, shared_slots
 from vferry.nic.ixgbe.register_file import RegisterFile
 from vferry.nic.ixgbe.registers import pf, vf
 from vferry.nic.ixgbe.registers.declare import Reset
 from vferry.nic.ixgbe.switch import FILTER_OFFSETS, Switch, SwitchLoss
+from vferry.nic.ixgbe.vf_queues import VfQueues
 
-__all__ = ["Ixgbe82599", "LinkSpeedError", "NoSuchVfError"]
+__all__ = ["Ixgbe82599", "LinkSpeedError", "NoMemoryError", "NoSuchVfError"]
 
 _SPEEDS: Final = {100: pf.LINKS_SPEED_100M, 1000: pf.LINKS_SPEED_1G, 10000: pf.LINKS_SPEED_10G}
 
@@ -59,6 +63,13 @@ class NoSuchVfError(UsageError):
         super().__init__("find a VF of the device", vf=index, why=f"VFs are 0 to {count - 1}")
 
 
+class NoMemoryError(UsageError):
+    """The VF has no guest memory attached."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__("work a VF's queues", vf=index, why="no guest memory is attached to it")
+
+
 class LinkSpeedError(UsageError):
     """The 82599 has no link of that speed."""
 
@@ -70,13 +81,14 @@ class LinkSpeedError(UsageError):
 class _VfPort:
     """A VF's side of the device."""
 
-    __slots__ = ("bar", "config", "interrupts")
+    __slots__ = ("bar", "config", "interrupts", "queues")
 
     def __init__(self, index: int, pf_bar: RegisterFile, *, heads_writable: bool) -> None:
         slots = shared_slots(pf_bar, index) | queue_slots(pf_bar, index, queues_per_pool(0))
         self.bar: Final = RegisterFile(vf.VF_MAP, words=pf_bar.words, shared=slots)
         self.config: Final = VfConfigSpace()
         self.interrupts: Final = VfInterrupts(index, self.bar)
+        self.queues: VfQueues | None = None
         QueueHeads(self.bar, vf.VFRDH, vf.VFRXDCTL, writable=heads_writable)
         QueueHeads(self.bar, vf.VFTDH, vf.VFTXDCTL, writable=heads_writable)
         for view in vf.VIEWS:
@@ -246,6 +258,73 @@ class Ixgbe82599:
         for port in self._vfs:
             port.interrupts.notify = notify
 
+    # Queues over the guest's memory
+
+    def attach_memory(self, index: int, memory: GuestMemory) -> VfQueues:
+        """Let a VF work its rings in its guest's memory; what the switch leads to it goes there, not to its sink.
+
+        :raises NoSuchVfError: there is no such VF.
+        """
+        port = self._port(index)
+        port.queues = VfQueues(
+            *(index, port.bar, self.bar, memory),
+            config=port.config,
+            interrupts=port.interrupts,
+            counters=self.counters,
+            transmit=self.transmit,
+            now=self._now,
+        )
+        self.sinks[index] = port.queues.receive
+        return port.queues
+
+    def detach_memory(self, index: int) -> None:
+        """Take the guest's memory away for good; its rings stay as they are.
+
+        :raises NoSuchVfError: there is no such VF.
+        """
+        port = self._port(index)
+        if port.queues is not None:
+            port.queues.stop()
+            port.queues, self.sinks[index] = None, None
+
+    def queues(self, index: int) -> VfQueues:
+        """Return the queues of a VF whose guest's memory is attached.
+
+        :raises NoSuchVfError: there is no such VF.
+        :raises NoMemoryError: no memory is attached.
+        """
+        queues = self._port(index).queues
+        if queues is None:
+            raise NoMemoryError(index)
+        return queues
+
+    def queue_state(self, index: int) -> QueueState:
+        """Return what a VF's queues are; see :meth:`.VfQueues.state`."""
+        return self.queues(index).state()
+
+    def load_queue_state(self, index: int, state: QueueState) -> None:
+        """Give a VF's queues a state, and leave them stopped; see :meth:`.VfQueues.load`.
+
+        :raises QueueStateError: it is not of such a VF; nothing was changed.
+        """
+        self.queues(index).load(state)
+
+    def kick(self, index: int) -> None:
+        """Let a VF's queues go on; see :meth:`.VfQueues.kick`."""
+        self.queues(index).kick()
+
+    def next_service(self) -> float | None:
+        """Return when :meth:`service` has something to do, on the clock of ``now``; None: nothing waits."""
+        times = [self.switch.next_release(), *(port.queues.next_service() for port in self._vfs if port.queues)]
+        return min((time for time in times if time is not None), default=None)
+
+    def service(self) -> None:
+        """Do what waited for its time: frames beyond a rate, vectors held back, queues that had done their share."""
+        self.switch.service(self._now())
+        for port in self._vfs:
+            if port.queues is not None:
+                port.queues.service()
+
     # Resets and link
 
     def power_on(self) -> None:
@@ -290,10 +369,16 @@ class Ixgbe82599:
             self.switch.discard(pool)
         self.counters.clear()
         self._regroup(0, 0)
+        for port in self._vfs:
+            if port.queues is not None:
+                port.queues.reset()
+                port.queues.reset_counters()
 
     def _reset_vf(self, index: int, kind: Reset) -> None:
-        bar = self._vfs[index].bar
+        bar, queues = self._vfs[index].bar, self._vfs[index].queues
         bar.reset(kind)
+        if queues is not None:
+            queues.reset()
         if not self._heads_writable:
             for offset in (*vf.VFRDH.addresses, *vf.VFTDH.addresses):
                 bar.poke(offset, 0)
@@ -319,6 +404,8 @@ class Ixgbe82599:
         if per_pool != self._tables.per_pool:
             for index, port in enumerate(self._vfs):
                 port.bar.share(queue_slots(self.bar, index, per_pool))
+                if port.queues is not None:
+                    port.queues.regroup()
         self._tables.regroup(per_pool)
 
     def _filters_changed(self, _index: int, _written: int) -> None:
