@@ -27,11 +27,13 @@ demo-kernel: $(VENV)/.run
 	$(BIN)/python -m lab build
 	$(BIN)/python -m lab.demo
 
+# The lab's tests run one after the other: virtual hosts need the processors for themselves.
 test: $(VENV)/.dev lab-if-possible
-	$(PYTEST) tests
+	$(PYTEST) tests -m "not lab" --numprocesses=auto
+	$(PYTEST) tests -m lab
 
 test-quick: $(VENV)/.dev
-	$(PYTEST) tests -m "not lab and not slow"
+	$(PYTEST) tests -m "not lab and not slow" --numprocesses=auto
 
 test-lab: $(VENV)/.dev lab-if-possible
 	$(PYTEST) tests -m lab
