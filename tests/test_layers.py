@@ -12,7 +12,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 
-ADAPTERS = ("nic", "state", "registry", "vfio_user", "witness", "clock")
+ADAPTERS = ("nic", "state", "registry", "vfio_user", "hypervisor", "witness", "clock")
 
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "": frozenset(),
@@ -48,6 +48,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "state": frozenset({"msgspec"}),
     "registry": frozenset({"msgspec"}),
     "vfio_user": frozenset({"msgspec"}),
+    "hypervisor": frozenset({"msgspec", "anyio", "qemu"}),
     "migration": frozenset({"msgspec", "anyio"}),
     "demo": frozenset({"msgspec"}),
     "testing": frozenset({"msgspec", "hypothesis", "pytest", "anyio", "trio"}),

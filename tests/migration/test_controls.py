@@ -59,13 +59,20 @@ def test_a_destination_that_programs_the_mac_at_stage(monkeypatch: pytest.Monkey
 
 
 def test_a_destination_that_does_not_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks at the registry before it activates; where it does not, both receive."""
     monkeypatch.setattr(begin, "DESTINATION_ACTS", without(destination_acts.DESTINATION_ACTS, Act.COMMIT))
+    assert violations() == ""
+
+    async def ours(_side: Coordinator, _what: str) -> None:
+        return
+
+    monkeypatch.setattr(destination_acts, "_refuse_given_away", ours)
     assert "B receives for VM vm" in violations()
 
 
 def test_a_destination_that_programs_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a MAC resets the VF, and the hypervisor has loaded it by then."""
-    monkeypatch.setattr(destination_acts, "_mac_resets_vf", lambda _pf: False)
+    monkeypatch.setattr(destination_acts, "mac_resets_vf", lambda _pf: False)
     assert violations("early") != ""
 
 

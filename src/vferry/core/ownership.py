@@ -140,12 +140,17 @@ def opened(entry: Ownership, migration: str, *, source: str, destination: str) -
     return msgspec.structs.replace(entry, stage=Stage.OPEN, migration=migration, source=source, destination=destination)
 
 
-def committed(entry: Ownership, migration: str, *, vfs: tuple[OwnedVf, ...] | None = None) -> Ownership:
+def committed(
+    entry: Ownership, migration: str, *, host: str | None = None, vfs: tuple[OwnedVf, ...] | None = None
+) -> Ownership:
     """Return the entry owned by the destination.
 
+    :param host: who commits; None: whoever the entry says.
     :param vfs: the VM's VFs on the destination; None: left as they are.
-    :raise NotOursError: the migration is not open (any more).
+    :raise NotOursError: the migration is not open (any more), or is another host's to commit.
     """
+    if host is not None and entry.destination != host:
+        raise NotOursError("commit", entry)
     if entry.migration == migration and entry.stage is Stage.COMMITTED:
         return entry
     if entry.migration != migration or entry.stage is not Stage.OPEN or entry.destination is None:

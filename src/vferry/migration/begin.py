@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from vferry.core.errors import UsageError
 from vferry.core.fence import Mode
 from vferry.core.migration.messages import Final, Finished, Message, Offer, Refuse, VfTarget
 from vferry.core.migration.phases import DestinationPhase, Role, SourcePhase
@@ -40,7 +41,10 @@ def begin(
     :param moves: every VF of the VM, with the destination's VF that takes it over. They move together or not at all.
     :param carried: move the VF driver's session too; otherwise it is rebuilt by a reset handshake.
     :param declared: what the operator declares of a VF because no reading can tell it.
+    :raise UsageError: no VF is to move.
     """
+    if not moves:
+        raise UsageError(f"move VM {vm}", host=host.name, why="none of its VFs is named")
     known = declared or {}
     targets = tuple(
         VfTarget(saved=str(old), pf=new.pf, vf=new.vf, declared=known.get(old, DeclaredState())) for old, new in moves

@@ -19,7 +19,9 @@ from vferry.core.migration.messages import Abort, Accept, Final, Finished, Messa
 from vferry.core.migration.phases import Act, DestinationPhase, Event, Phase, Role, SourcePhase
 from vferry.core.migration.recovery import Verdict
 from vferry.core.migration.tables import FINAL_PHASES, order_of
+from vferry.core.ownership import NotOursError
 from vferry.migration.host import MigrationHost
+from vferry.migration.ownership import NoEntryError
 from vferry.migration.vfs import destination_refs, identities_of, source_refs
 from vferry.migration.witnesses import witnessed
 from vferry.ports.channel import Channel
@@ -34,6 +36,7 @@ __all__ = [
     "Coordinator",
     "Observer",
     "UnfinishedError",
+    "is_blocked",
     "is_over",
     "phase_of",
     "refuse_unfinished",
@@ -87,13 +90,19 @@ def refuse_unfinished(side: Coordinator) -> None:
     :raise UnfinishedError: another migration of the VM is not over here.
     """
     for other in side.host.migrations.entries():
-        if other.vm == side.entry.vm and other.migration != side.entry.migration and not is_over(other):
+        another = other.vm == side.entry.vm and other.migration != side.entry.migration
+        if another and (is_blocked(other) or not is_over(other)):
             raise UnfinishedError(other, side.host.name)
 
 
 def is_over(entry: MigrationEntry) -> bool:
-    """Whether nothing more is done for an entry."""
+    """Whether nothing more is done for an entry by itself."""
     return phase_of(entry) in FINAL_PHASES
+
+
+def is_blocked(entry: MigrationEntry) -> bool:
+    """Whether a person has to decide: the VM and its VFs here are not free meanwhile."""
+    return phase_of(entry) in (SourcePhase.BLOCKED, DestinationPhase.BLOCKED)
 
 
 class Coordinator:
@@ -239,6 +248,8 @@ class Coordinator:
         except VferryError as error:
             self.refusal = str(error)
             if not machine.knows(Event.FAILED):
+                if isinstance(error, NotOursError | NoEntryError):
+                    raise ContradictionError(self.entry, Verdict(None, True, str(error)), self.host.name) from error
                 raise
             event = Event.FAILED
         self._enter(event)
@@ -263,7 +274,11 @@ class Coordinator:
             return  # a look that has not decided anything
         now = f"{machine.phase.value} at {self.host.context.clock.wall():.6f}"
         entry = msgspec.structs.replace(
-            self.entry, phase=machine.phase.value, why=self.refusal, history=(*self.entry.history, now)[-256:]
+            self.entry,
+            phase=machine.phase.value,
+            shut_down=self.entry.shut_down or machine.phase is SourcePhase.SHUTDOWN,
+            why=self.refusal,
+            history=(*self.entry.history, now)[-256:],
         )
         self._write(entry)
         self.entry = entry
@@ -293,7 +308,7 @@ class Coordinator:
             case Accept(uri=uri, early=early):
                 self.note(uri=uri, order=order_of(self.entry.mode, early=early))
             case Final(record=record, states=states):
-                self.note(record=record, states=states)
+                self.note(final_record=record, states=states)
             case Refuse(why=why) | Abort(why=why):
                 self.refusal = why or self.refusal
             case _:

@@ -3,22 +3,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import anyio
 
-from vferry.core.errors import RefusedError, VferryError
-from vferry.core.fence import Lever, Mode, UndoCost
-from vferry.core.levers import lever_rows
+from vferry.core.errors import VferryError
+from vferry.core.fence import Mode
 from vferry.core.migration.messages import Accept, Finished, Ready, Refuse
-from vferry.core.migration.phases import Act, Event, Role
-from vferry.core.migration.tables import FINAL_PHASES, Order
-from vferry.core.model import PfFacts
+from vferry.core.migration.phases import Act, Event
+from vferry.core.migration.tables import Order
 from vferry.core.ownership import NotOursError, Ownership, Stage, committed, settled
 from vferry.core.preflight import Preflight
-from vferry.core.record import RecordError
-from vferry.migration.coordinator import ActFunction, Coordinator, phase_of, refuse_unfinished
+from vferry.migration.coordinator import ActFunction, Coordinator, refuse_unfinished
+from vferry.migration.destination_checks import (
+    mac_resets_vf,
+    pairs_of,
+    preflight,
+    refuse_foreign,
+    refuse_reserved,
+    terms_of,
+    validated,
+)
 from vferry.migration.ownership import read_entry, step
 from vferry.migration.vfs import (
     destination_refs,
@@ -28,47 +34,19 @@ from vferry.migration.vfs import (
     owned_vfs,
     program,
     record_of,
-    saved_pairs,
+    refuse_changed,
     source_refs,
     stop_forwarding,
     without_mac,
 )
 from vferry.ports.announcer import AnnounceError
 from vferry.ports.hypervisor import HypervisorError, NoAnswerError, VmState
-from vferry.ports.nic import NicError, NoSuchFunctionError
+from vferry.ports.nic import NoSuchFunctionError
 from vferry.ports.registry import RegistryError
-from vferry.verbs.check import CheckRefusedError, Pair, Terms, check_record
-from vferry.verbs.context import VfRef
 from vferry.verbs.places import survey
 from vferry.verbs.verify import verify
 
-__all__ = ["DESTINATION_ACTS", "NotSilentError", "ReservedError"]
-
-
-class ReservedError(RefusedError):
-    """A VF is promised to another migration."""
-
-    def __init__(self, ref: VfRef, migration: str, host: str) -> None:
-        super().__init__(
-            "reserve a VF",
-            host=host,
-            pf=ref.pf,
-            vf=ref.vf,
-            why=f"it is promised to migration {migration}",
-            next_step="offer another VF, or wait until that migration is over",
-        )
-
-
-class NotSilentError(RefusedError):
-    """A VM of that name is here already, in a state in which it cannot receive a migration."""
-
-    def __init__(self, vm: str, state: VmState, host: str) -> None:
-        super().__init__(
-            f"make room for VM {vm}",
-            host=host,
-            why=f"a VM of that name is {state.value} here",
-            next_step="end it, or give it another name",
-        )
+__all__ = ["DESTINATION_ACTS"]
 
 
 # Before the source stops
@@ -77,14 +55,14 @@ class NotSilentError(RefusedError):
 async def _check(side: Coordinator) -> Event:
     """Hold the offer against NICs, policy, registry and hypervisor; changes nothing."""
     try:
-        await _refuse_foreign(side)
-        _refuse_reserved(side)
+        await refuse_foreign(side)
+        await refuse_reserved(side)
         refuse_unfinished(side)
-        _preflight(side)
+        preflight(side)
     except VferryError as error:
         return await _refuse(side, error)
     places = survey(side.host.context, destination_refs(side.entry))
-    early = side.entry.mode is Mode.DEVICE_STATE and any(_mac_resets_vf(place.pf) for place in places)
+    early = side.entry.mode is Mode.DEVICE_STATE and any(mac_resets_vf(place.pf) for place in places)
     side.note(
         before=tuple(place.reading.admin for place in places),
         identities=identities_of(places),
@@ -99,58 +77,10 @@ async def _refuse(side: Coordinator, error: VferryError) -> Event:
     return Event.FAILED
 
 
-async def _refuse_foreign(side: Coordinator) -> None:
-    """The offer must be what the registry says is under way, and the VM must not be here.
-
-    :raise NotOursError: it is not.
-    :raise NotSilentError: a VM of that name is here.
-    """
-    entry, host = side.entry, side.host
-    found = await read_entry(host.registry, entry.vm)
-    if found.ownership.migration != entry.migration or found.ownership.stage is not Stage.OPEN:
-        raise NotOursError("accept", found.ownership)
-    side.note(token=found.token)
-    state = await host.hypervisor.state(entry.vm)
-    if state is not VmState.ABSENT:
-        raise NotSilentError(entry.vm, state, host.name)
-
-
-def _refuse_reserved(side: Coordinator) -> None:
-    """The journal is the reservation: VFs that an unfinished migration here names are taken.
-
-    :raise ReservedError: one of ours is among them.
-    """
-    ours = set(destination_refs(side.entry))
-    for other in side.host.migrations.entries():
-        if other.migration == side.entry.migration or other.role is Role.SOURCE or phase_of(other) in FINAL_PHASES:
-            continue
-        for ref in destination_refs(other):
-            if ref in ours:
-                raise ReservedError(ref, other.migration, side.host.name)
-
-
-def _preflight(side: Coordinator) -> Preflight:
-    """Check the newest record against the VFs that it is to live on.
-
-    :raise RecordError: it is damaged, or does not have the VFs that the offer names.
-    :raise CheckRefusedError: the VFs cannot hold it, or the policy forbids it.
-    """
-    record = record_of(side.entry)
-    preflight = check_record(side.host.context, record, _pairs(side), _terms(side))
-    if preflight.refused:
-        raise CheckRefusedError(preflight, host=side.host.name)
-    return preflight
-
-
-def _mac_resets_vf(pf: PfFacts) -> bool:
-    """Whether setting a MAC resets the VF there: it would destroy a state that was loaded before."""
-    return any(row.lever is Lever.PARKING_MAC and row.undo_cost is UndoCost.VF_RESET for row in lever_rows(pf))
-
-
 async def _stage(side: Coordinator) -> Event:
     """Program everything but the MAC: every refusal of a driver shows now, while the VM runs on the source."""
     try:
-        wanted = _preflight(side).wanted
+        wanted = preflight(side).wanted
         refs = destination_refs(side.entry)
         program(side.host, [(ref, without_mac(state)) for ref, state in zip(refs, wanted, strict=True)], "stage")
     except VferryError as error:
@@ -177,33 +107,24 @@ async def _receive(side: Coordinator) -> Event:
 
 async def _validate(side: Coordinator) -> Event:
     """Hold the final record and every VF's state against this host, whole, before anything is sent or applied."""
+    return await _with_final(side, lambda: validated(side))
+
+
+async def _with_final(side: Coordinator, act: Callable[[], object]) -> Event:
+    """Do an act on the final record; where it fails, the offered one is what is known of the VM."""
+    offered = side.entry.record
+    side.note(record=side.entry.final_record or offered)
     try:
-        _validated(side)
+        act()
     except VferryError as error:
+        side.note(record=offered)
         return await _refuse(side, error)
     return Event.DONE
-
-
-def _validated(side: Coordinator) -> Preflight:
-    if not record_of(side.entry).final:
-        raise RecordError("the record is not final: the VM may have changed since", field="final")
-    preflight = _preflight(side)
-    if side.host.carrier is not None and side.entry.mode is Mode.DEVICE_STATE:
-        refs = destination_refs(side.entry)
-        if len(side.entry.states) != len(refs):
-            raise RecordError(f"{len(side.entry.states)} VF states came for {len(refs)} VFs", field="states")
-        for ref, state in zip(refs, side.entry.states, strict=True):
-            side.host.carrier.validate(*ref, state)
-    return preflight
 
 
 async def _program_early(side: Coordinator) -> Event:
     """Validate, and program everything, the MAC too: the source is silent, and a later setting would reset the VF."""
-    try:
-        _program_all(side, _validated(side))
-    except VferryError as error:
-        return await _refuse(side, error)
-    return Event.DONE
+    return await _with_final(side, lambda: _program_all(side, validated(side)))
 
 
 async def _say_ready(side: Coordinator) -> Event:
@@ -242,9 +163,12 @@ async def _commit(side: Coordinator) -> Event:
     entry = side.entry
     vfs = owned_vfs(destination_refs(entry))
 
+    def commit(found: Ownership) -> Ownership:
+        return committed(found, entry.migration, host=side.host.name, vfs=vfs)
+
     async def swap() -> Event:
         try:
-            found = await step(side.host.registry, entry.vm, lambda now: committed(now, entry.migration, vfs=vfs))
+            found = await step(side.host.registry, entry.vm, commit)
         except NotOursError:
             return Event.LOST
         side.note(token=found.token)
@@ -255,11 +179,23 @@ async def _commit(side: Coordinator) -> Event:
 
 async def _activate(side: Coordinator) -> Event:
     """The MAC and the rest, read back; then the VFs' own state, which no later setting may disturb."""
-    _program_all(side, _preflight(side))
-    return await _activate_loaded(side)
+    await _refuse_given_away(side, "activate")
+    _program_all(side, preflight(side))
+    return _load(side)
 
 
 async def _activate_loaded(side: Coordinator) -> Event:
+    """See that what was programmed early is still there, then load the VFs' own state.
+
+    :raise VerifyFailedError: it is not.
+    """
+    await _refuse_given_away(side, "activate")
+    refuse_changed(side.host.context, side.entry, destination_refs(side.entry))
+    verify(side.host.context, record_of(side.entry), pairs_of(side), terms_of(side))
+    return _load(side)
+
+
+def _load(side: Coordinator) -> Event:
     carrier = side.host.carrier
     if carrier is not None and side.entry.mode is Mode.DEVICE_STATE:
         for ref, state in zip(destination_refs(side.entry), side.entry.states, strict=True):
@@ -267,14 +203,31 @@ async def _activate_loaded(side: Coordinator) -> Event:
     return Event.DONE
 
 
-def _program_all(side: Coordinator, preflight: Preflight) -> None:
+async def _refuse_given_away(side: Coordinator, what: str) -> None:
+    """A person may have decided otherwise since the commit, as while this host was down.
+
+    :raise NotOursError: the VM is not this host's to run.
+    """
+
+    async def read() -> Ownership:
+        return (await read_entry(side.host.registry, side.entry.vm)).ownership
+
+    found = await side.insist(read, RegistryError)
+    ours = (found.migration, found.stage, found.owner) == (side.entry.migration, Stage.COMMITTED, side.host.name)
+    if not ours:
+        raise NotOursError(what, found)
+
+
+def _program_all(side: Coordinator, checked: Preflight) -> None:
     refs = destination_refs(side.entry)
-    program(side.host, list(zip(refs, preflight.wanted, strict=True)), "activate")
+    refuse_changed(side.host.context, side.entry, refs)
+    program(side.host, list(zip(refs, checked.wanted, strict=True)), "activate")
 
 
 async def _forward_standby(side: Coordinator) -> Event:
     """Let the PF take frames for the VM's MAC: its standby is behind the PF until the VFs are plugged."""
-    for pf, mac in macs_by_pf(_pairs(side)):
+    await _refuse_given_away(side, "activate")
+    for pf, mac in macs_by_pf(pairs_of(side)):
         side.host.context.nic.add_fdb(pf, mac)
     return Event.DONE
 
@@ -289,6 +242,7 @@ async def _start(side: Coordinator) -> Event:
         return Event.UNPROVEN
     if state is VmState.RUNNING:
         return Event.DONE
+    await _refuse_given_away(side, "start")
     if entry.mode is not Mode.COLD and state is not VmState.PAUSED:
         side.refusal = f"the VM is {state.value} here; it was complete and held"
         return Event.FAILED
@@ -344,7 +298,7 @@ def _announce(side: Coordinator) -> None:
     """Best effort: the network learns from the VM's next frame in any case."""
     if side.host.announcer is None:
         return
-    for saved, ref in _pairs(side):
+    for saved, ref in pairs_of(side):
         mac = saved.declared.mac or saved.admin.mac
         if mac is None:
             continue
@@ -357,7 +311,7 @@ def _announce(side: Coordinator) -> None:
 def _verify(side: Coordinator) -> None:
     """What differs is reported; the VM runs here, and there is no way back."""
     try:
-        verify(side.host.context, record_of(side.entry), _pairs(side), _terms(side))
+        verify(side.host.context, record_of(side.entry), pairs_of(side), terms_of(side))
     except VferryError as error:
         side.refusal = str(error)
 
@@ -368,14 +322,14 @@ async def _plug(side: Coordinator) -> Event:
     :raise VferryError: the VM stays on its standby, whose entry is in place again.
     """
     nic, hypervisor, vm = side.host.context.nic, side.host.hypervisor, side.entry.vm
-    refs, macs = destination_refs(side.entry), macs_by_pf(_pairs(side))
+    refs, macs = destination_refs(side.entry), macs_by_pf(pairs_of(side))
     is_here = await side.patiently(lambda: hypervisor.state(vm)) is not VmState.ABSENT
     if _rebooted(side):
         forget_earlier_life(side.host, refs)
     try:
-        preflight = _preflight(side)
+        checked = preflight(side)
         stop_forwarding(nic, macs)
-        _program_all(side, preflight)
+        _program_all(side, checked)
         if is_here:  # else it has ended meanwhile; the VFs are as it will need them
             await side.patiently(lambda: hypervisor.plug(vm, refs))
     except VferryError:
@@ -409,14 +363,14 @@ async def _silence(side: Coordinator) -> Event:
         for ref in destination_refs(entry):
             host.carrier.drop(*ref)
     if entry.mode is Mode.FAILOVER:
-        stop_forwarding(host.context.nic, macs_by_pf(_pairs(side)))
+        stop_forwarding(host.context.nic, macs_by_pf(pairs_of(side)))
 
     async def take_out() -> Event:
         _take_out(side)
         return Event.DONE
 
     # Each failure leaves everything as it was: what keeps it may pass, and the source waits for this silence.
-    return await side.insist(take_out, NicError, seconds=host.deadlines.stubborn)
+    return await side.insist(take_out, VferryError, seconds=host.deadlines.stubborn)
 
 
 def _rebooted(side: Coordinator) -> bool:
@@ -447,21 +401,6 @@ async def _give_back(side: Coordinator) -> Event:
     event = await side.insist(settle, RegistryError)
     await side.channel.send(Refuse(migration=entry.migration, why=(side.refusal or "given back")[:4096]))
     return event
-
-
-def _pairs(side: Coordinator) -> list[Pair]:
-    """Return every saved VF with its target.
-
-    :raise RecordError: the record does not have the VFs that the offer names.
-    """
-    try:
-        return saved_pairs(side.entry, record_of(side.entry))
-    except KeyError as error:
-        raise RecordError(f"it has no VF {error}, which the offer names", field="vfs") from error
-
-
-def _terms(side: Coordinator) -> Terms:
-    return Terms(policy=side.host.policy, tables=side.host.tables)
 
 
 DESTINATION_ACTS: Mapping[Act, ActFunction] = MappingProxyType(

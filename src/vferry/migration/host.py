@@ -22,6 +22,8 @@ class Deadlines(NamedTuple):
 
     offer: float = 30.0
     """For the destination's answer."""
+    guest: float = 120.0
+    """For the guest to shut down, or to let go of its VFs."""
     copy: float = 3600.0
     """For the memory, until the VM is stopped."""
     handover: float = 5.0

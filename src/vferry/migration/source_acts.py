@@ -12,7 +12,7 @@ import msgspec
 from vferry.core.errors import RefusedError, VferryError
 from vferry.core.fence import Mode
 from vferry.core.migration.messages import Abort, Final, Offer
-from vferry.core.migration.phases import Act, Event, SourcePhase
+from vferry.core.migration.phases import Act, Event
 from vferry.core.model import AdminState, DeclaredState
 from vferry.core.ownership import NotOursError, Ownership, Stage, opened, recalled, settled
 from vferry.core.record import SavedVf, encode_msgpack
@@ -25,6 +25,7 @@ from vferry.migration.vfs import (
     macs_by_pf,
     owned_vfs,
     program,
+    refuse_changed,
     source_pairs,
     source_refs,
     stop_forwarding,
@@ -32,9 +33,8 @@ from vferry.migration.vfs import (
 from vferry.ports.hypervisor import VmState
 from vferry.ports.nic import NicError
 from vferry.ports.registry import RegistryError
-from vferry.verbs.check import Pair
 from vferry.verbs.context import VfRef
-from vferry.verbs.fence import FenceRequest, fence, unfence
+from vferry.verbs.fence import FenceRequest, fence, plan, unfence
 from vferry.verbs.pending import sweep
 from vferry.verbs.places import survey
 from vferry.verbs.release import ReleasedVf, release
@@ -48,6 +48,7 @@ async def _open(side: Coordinator) -> Event:
     entry = side.entry
 
     def transition(found: Ownership) -> Ownership:
+        _refuse_part(side, found)
         return opened(found, entry.migration, source=entry.source, destination=entry.destination)
 
     try:
@@ -60,10 +61,42 @@ async def _open(side: Coordinator) -> Event:
     return Event.DONE
 
 
+def _refuse_part(side: Coordinator, found: Ownership) -> None:
+    """A VM's VFs move together or not at all, and as what the registry knows them.
+
+    :raise PartialMoveError: they do not.
+    """
+    moved = set(source_refs(side.entry))
+    owned = {VfRef(vf.pf, vf.vf) for vf in found.vfs}
+    if owned and owned != moved:
+        raise PartialMoveError(found, f"it has the VFs {_names(owned)}, and {_names(moved)} would move")
+    known = {identity.mac for identity in found.identities}
+    declared = {target.declared.mac for target in side.entry.targets} - {None}
+    if known and declared - known:
+        raise PartialMoveError(found, f"{', '.join(sorted(map(str, declared - known)))} is not known as its MAC")
+
+
+def _names(refs: set[VfRef]) -> str:
+    return ", ".join(map(str, sorted(refs)))
+
+
+class PartialMoveError(RefusedError):
+    """What is to move is not what the registry knows of the VM."""
+
+    def __init__(self, found: Ownership, why: str) -> None:
+        super().__init__(
+            f"move VM {found.vm}",
+            host=found.owner,
+            why=why,
+            next_step="name all of its VFs, with the MACs that it is registered with",
+        )
+
+
 async def _offer(side: Coordinator) -> Event:
-    """Save what the PFs hold, and offer it; a pure read."""
+    """Save what the PFs hold, see that it can be fenced when the time comes, and offer it; a pure read."""
     entry, context = side.entry, side.host.context
     refs = source_refs(entry)
+    plan(context, refs, _fence_request(side))
     record = encode_msgpack(save(context, refs, vm=entry.vm, declared=_declared(side)))
     side.note(record=record, identities=identities_of(survey(context, refs)))
     assert entry.token is not None  # noqa: S101 -- the phase before noted it
@@ -93,19 +126,30 @@ async def _send_memory(side: Coordinator) -> Event:
 
 
 async def _unplug(side: Coordinator) -> Event:
-    await side.host.hypervisor.unplug(side.entry.vm, source_refs(side.entry))
-    return Event.DONE
+    """Take the VFs from the guest; it may be deaf."""
+
+    async def unplugged() -> Event:
+        await side.host.hypervisor.unplug(side.entry.vm, source_refs(side.entry))
+        return Event.DONE
+
+    return await side.wait(unplugged, seconds=side.host.deadlines.guest)
 
 
 async def _shut_down(side: Coordinator) -> Event:
-    await side.host.hypervisor.shut_down(side.entry.vm)
-    return Event.DONE
+    """Have the guest shut down; it may be deaf."""
+
+    async def gone() -> Event:
+        await side.host.hypervisor.shut_down(side.entry.vm)
+        return Event.DONE
+
+    return await side.wait(gone, seconds=side.host.deadlines.guest)
 
 
 async def _fence(side: Coordinator) -> Event:
     """Stop the VFs' own work, save for the last time, fence; what the VM had is then known and reachable nowhere."""
     entry, host = side.entry, side.host
     refs = source_refs(entry)
+    refuse_changed(host.context, entry, refs)
     if entry.mode is not Mode.FAILOVER and await host.hypervisor.state(entry.vm) is VmState.RUNNING:
         raise VmStillRunsError(entry.vm, host.name)
     if host.carrier is not None and entry.mode is Mode.DEVICE_STATE:
@@ -116,10 +160,15 @@ async def _fence(side: Coordinator) -> Event:
     states: tuple[bytes, ...] = ()
     if host.carrier is not None and entry.mode is Mode.DEVICE_STATE:
         states = tuple(host.carrier.save(*ref, session=entry.carried) for ref in refs)
-    stopped = entry.mode is not Mode.FAILOVER
-    fence(host.context, refs, FenceRequest(mode=entry.mode, tables=host.tables, guest_stopped=stopped))
+    fence(host.context, refs, _fence_request(side))
     side.note(record=final, states=states)
     return Event.DONE
+
+
+def _fence_request(side: Coordinator) -> FenceRequest:
+    """In failover the guest runs on, on its standby; in the other modes it is stopped when the fence is set."""
+    mode = side.entry.mode
+    return FenceRequest(mode=mode, tables=side.host.tables, guest_stopped=mode is not Mode.FAILOVER)
 
 
 class VmStillRunsError(VferryError):
@@ -139,7 +188,8 @@ async def _forward_standby(side: Coordinator) -> Event:
 
     Only where the VF is fenced: two owners of one MAC on a NIC both get its frames.
     """
-    for pf, mac in macs_by_pf(_fenced_pairs(side)):
+    fenced = _fenced(side)
+    for pf, mac in macs_by_pf([pair for pair in source_pairs(side.entry) if pair[1] in fenced]):
         side.host.context.nic.add_fdb(pf, mac)
     return Event.DONE
 
@@ -164,16 +214,20 @@ async def _switch(side: Coordinator) -> Event:
 
 async def _watch(side: Coordinator) -> Event:
     """Read the registry until it is decided; the other side's word only makes us look sooner."""
+    seen: Event | None = None
 
     async def decided() -> Event:
+        nonlocal seen
         while True:
-            event = await _look(side)
-            if event is not None and event is not Event.COMMITTED:
-                return event
+            seen = await _look(side)
+            if seen is not None and seen is not Event.COMMITTED:
+                return seen
             await anyio.sleep(side.host.deadlines.poll)
 
     patience = side.host.deadlines.arrival if side.machine.knows(Event.TIMEOUT) else None
-    return await side.wait(decided, seconds=patience)
+    event = await side.wait(decided, seconds=patience)
+    # Committed: there is nothing to call off, however long the destination takes.
+    return Event.COMMITTED if event is Event.TIMEOUT and seen is Event.COMMITTED else event
 
 
 async def _look(side: Coordinator) -> Event | None:
@@ -239,11 +293,15 @@ async def _unfence(side: Coordinator) -> Event:
     if _rebooted(side):
         _after_reboot(side)
         return Event.DONE
-    _unfence_fenced(side, refs)
-    if host.carrier is not None and side.entry.mode is Mode.DEVICE_STATE:
-        for ref in refs:
-            host.carrier.start(*ref)
-    return Event.DONE
+
+    async def bring_back() -> Event:
+        _unfence_fenced(side, refs)
+        if host.carrier is not None and side.entry.mode is Mode.DEVICE_STATE:
+            for ref in refs:
+                host.carrier.start(*ref)
+        return Event.DONE
+
+    return await side.insist(bring_back, VferryError, seconds=host.deadlines.stubborn)
 
 
 def _after_reboot(side: Coordinator) -> None:
@@ -255,23 +313,22 @@ def _after_reboot(side: Coordinator) -> None:
 
 
 def _settings(saved: SavedVf) -> AdminState:
-    """Return what a VF was set to; a MAC that was only shown may have been the guest's own, unless declared."""
+    """Return what a VF was set to, as far as that can be known: the MAC that was declared, else the one shown."""
     return msgspec.structs.replace(saved.admin, mac=saved.declared.mac or saved.admin.mac)
 
 
 def _unfence_fenced(side: Coordinator, refs: list[VfRef]) -> None:
-    if _fenced_pairs(side):
+    if _fenced(side):
         unfence(side.host.context, refs)
 
 
-def _fenced_pairs(side: Coordinator) -> list[Pair]:
+def _fenced(side: Coordinator) -> set[VfRef]:
     """Return the VFs on which a fence is on record, and stands: none does after a reboot."""
-    context, pairs = side.host.context, source_pairs(side.entry)
+    context = side.host.context
     if _rebooted(side):
-        return []
+        return set()
     fenced = {record.key for record in sweep(context) if record.kind is UndoKind.FENCE}
-    places = survey(context, [ref for _, ref in pairs])
-    return [pair for pair, place in zip(pairs, places, strict=True) if place.key in fenced]
+    return {place.ref for place in survey(context, source_refs(side.entry)) if place.key in fenced}
 
 
 def _rebooted(side: Coordinator) -> bool:
@@ -303,17 +360,21 @@ async def _start_again(side: Coordinator) -> Event:
 
 def _was_shut_down(side: Coordinator) -> bool:
     """Whether the guest was asked to shut down, or may have been."""
-    return any(line.startswith(f"{SourcePhase.SHUTDOWN.value} at ") for line in side.entry.history)
+    return side.entry.shut_down
 
 
 async def _replug(side: Coordinator) -> Event:
     """From the standby back to the VFs: its entry out, the fence off, the VFs back in the guest."""
     refs, hypervisor, vm = source_refs(side.entry), side.host.hypervisor, side.entry.vm
     await _stop_standby(side)
-    if _rebooted(side):
-        forget_earlier_life(side.host, refs)
-    else:
-        _unfence_fenced(side, refs)
+
+    async def bring_back() -> None:
+        if _rebooted(side):
+            forget_earlier_life(side.host, refs)
+        else:
+            _unfence_fenced(side, refs)
+
+    await side.insist(bring_back, VferryError, seconds=side.host.deadlines.stubborn)
 
     async def plug() -> Event:
         if await hypervisor.state(vm) is not VmState.ABSENT:

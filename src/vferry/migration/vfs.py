@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from vferry.core.errors import FailedError
 from vferry.core.model import ZERO_MAC, AdminState
 from vferry.core.ownership import OwnedVf
-from vferry.core.record import Record, SavedVf, decode_msgpack
+from vferry.core.record import Record, RecordError, SavedVf, decode_msgpack
 from vferry.core.undo import UndoKind, VfIdentity, identity_changes
 from vferry.migration.host import MigrationHost
 from vferry.ports.migrations import MigrationEntry
@@ -22,6 +23,7 @@ from vferry.verbs.transaction import Applied, Change, Transaction
 
 __all__ = [
     "StillForwardedError",
+    "VfsChangedError",
     "changed_identities",
     "destination_refs",
     "forget_earlier_life",
@@ -30,6 +32,7 @@ __all__ = [
     "owned_vfs",
     "program",
     "record_of",
+    "refuse_changed",
     "saved_pairs",
     "source_pairs",
     "source_refs",
@@ -52,7 +55,9 @@ def source_refs(entry: MigrationEntry) -> list[VfRef]:
 
 
 def _parse(name: str) -> VfRef:
-    pf, _, index = name.rpartition("/")
+    pf, slash, index = name.rpartition("/")
+    if not slash or not index.isdecimal():
+        raise RecordError(f"'{name}' names no VF: it takes PF/index", field="saved")
     return VfRef(pf, int(index))
 
 
@@ -122,6 +127,29 @@ def changed_identities(
     now = [place.identity for place in survey(context, refs)]
     then = [msgspec.msgpack.decode(data, type=VfIdentity) for data in entry.identities]
     return [(old, new) for old, new in zip(then, now, strict=False) if identity_changes(old, new)]
+
+
+class VfsChangedError(FailedError):
+    """The VFs are not those that the migration began with; their settings are gone, and nothing was changed now."""
+
+    def __init__(self, old: VfIdentity, changes: Sequence[str], host: str) -> None:
+        super().__init__(
+            "go on with a migration",
+            host=host,
+            pf=old.pf,
+            vf=old.key.index,
+            why="the PF's driver was reloaded, or its VFs were made anew: " + "; ".join(changes),
+            next_step="begin the migration again",
+        )
+
+
+def refuse_changed(context: Context, entry: MigrationEntry, refs: Sequence[VfRef]) -> None:
+    """See that the VFs still are those that the journal speaks of; to be asked before they are changed.
+
+    :raise VfsChangedError: one of them is not.
+    """
+    for old, new in changed_identities(context, entry, refs):
+        raise VfsChangedError(old, identity_changes(old, new), context.nic.host().hostname)
 
 
 def forget_earlier_life(host: MigrationHost, refs: Sequence[VfRef]) -> None:

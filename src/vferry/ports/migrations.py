@@ -46,12 +46,16 @@ class MigrationEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     carried: bool = False
     record: bytes | None = None
     """The newest record, MessagePack."""
+    final_record: bytes | None = None
+    """The record that came with the last word of the source, until it has been validated."""
     states: tuple[bytes, ...] = ()
     """The VFs' own states, in the order of ``targets``."""
     before: tuple[AdminState, ...] = ()
     """What the destination's VFs were set to before anything was staged, in the order of ``targets``."""
     identities: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=256)] = ()
     """:class:`~vferry.core.undo.VfIdentity` of each VF of this side, MessagePack."""
+    shut_down: bool = False
+    """The guest was asked to shut down for this migration, or may have been."""
     why: str = ""
     """Why it was called off or is blocked, for people."""
     history: Annotated[tuple[str, ...], msgspec.Meta(max_length=256)] = ()

@@ -21,8 +21,7 @@ from vferry.core.migration.recovery import (
     judge,
     registry_says,
 )
-from vferry.core.migration.tables import FINAL_PHASES
-from vferry.migration.coordinator import phase_of
+from vferry.migration.coordinator import is_blocked, is_over, phase_of
 from vferry.migration.witnesses import device_says
 from vferry.ports.migrations import MigrationEntry
 from vferry.ports.registry import RegistryError
@@ -54,10 +53,12 @@ def run(session: Session) -> int:
 def _open_entries(session: Session) -> list[MigrationEntry]:
     path = session.arguments.journal or os.path.join(session.arguments.state_dir, "migrations.sqlite")
     if not os.path.exists(path):
+        if session.arguments.journal:
+            raise UsageError("read the migration journal", why=f"there is no {path}")
         return []
     journal = SqliteMigrationJournal(path)
     try:
-        return [entry for entry in journal.entries() if phase_of(entry) not in FINAL_PHASES or "blocked" in entry.phase]
+        return [entry for entry in journal.entries() if is_blocked(entry) or not is_over(entry)]
     finally:
         journal.close()
 

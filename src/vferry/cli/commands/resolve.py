@@ -10,7 +10,7 @@ from vferry.cli import DONE
 from vferry.cli.session import Session
 from vferry.core.errors import FailedError
 from vferry.core.ownership import Ownership, resolved
-from vferry.migration.coordinator import phase_of
+from vferry.migration.coordinator import is_blocked
 from vferry.migration.ownership import read_entry, step
 from vferry.registry.sqlite import SqliteRegistry
 from vferry.state.migrations import SqliteMigrationJournal
@@ -63,9 +63,7 @@ def _forget_blocked(session: Session) -> list[str]:
         return []
     journal = SqliteMigrationJournal(path)
     try:
-        blocked = [
-            one for one in journal.entries() if one.vm == session.arguments.vm and phase_of(one).name == "BLOCKED"
-        ]
+        blocked = [one for one in journal.entries() if one.vm == session.arguments.vm and is_blocked(one)]
         for one in blocked if not session.arguments.dry_run else []:
             journal.forget(one.migration, one.role)
         return [one.migration for one in blocked]

@@ -61,7 +61,7 @@ class Offer(_Message, frozen=True, kw_only=True, tag="offer"):
     mode: Mode
     token: Token
     """Of the open migration in the registry."""
-    targets: Annotated[tuple[VfTarget, ...], msgspec.Meta(max_length=256)]
+    targets: Annotated[tuple[VfTarget, ...], msgspec.Meta(min_length=1, max_length=256)]
     record: _Blob
     """A record, MessagePack, as :mod:`vferry.core.record` has it."""
     carried: bool = False

@@ -72,7 +72,11 @@ class ControlNetwork:
         if agent is None or target in self.down:
             self.lost += 1
             return
-        message = _decoder.decode(data)
+        try:
+            message = _decoder.decode(data)
+        except msgspec.ValidationError:  # beyond the bounds of a message: a receiver drops it
+            self.lost += 1
+            return
         self._log.add(target, f"hears {type(message).__name__} of {source}")
         agent(source, message)
 
