@@ -115,6 +115,24 @@ def test_once_started_there_is_no_way_back_but_where_it_never_ran(order: Order) 
     assert not {D.SILENCE, D.GIVE_BACK} & set(table[D.FINISH].on.values())
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_nothing_is_ended_before_anything_was_made(order: Order) -> None:
+    seen = reachable(order, Role.DESTINATION, without=frozenset({D.STAGE}))
+    assert seen == {D.CHECK, D.GIVE_BACK, D.RETURNED, D.DECLINED}
+
+
+@pytest.mark.parametrize(("order", "phase"), [(Order.COLD, S.SHUTDOWN), (Order.FAILOVER, S.UNPLUG)])
+def test_a_guest_is_not_waited_for_for_ever(order: Order, phase: Phase) -> None:
+    on = TABLES[order, Role.SOURCE][phase].on
+    assert {on[event] for event in (E.TIMEOUT, E.CANCEL, E.FAILED)} == {S.ABORT}
+
+
+@pytest.mark.parametrize("order", [order for order in Order if order is not Order.COLD])
+def test_a_vm_that_waits_is_waited_for_again_after_a_restart(order: Order) -> None:
+    on = TABLES[order, Role.DESTINATION][D.READY].on
+    assert (on[E.RESTARTED], on[E.VM_GONE]) == (D.READY, D.SILENCE)
+
+
 def test_machine_walks_its_table() -> None:
     machine = Machine.begin(Order.DEVICE_STATE, Role.SOURCE)
     assert machine.act is Act.OPEN

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vferry.core.migration.phases import DestinationPhase, Event, Role, SourcePhase
+from vferry.core.migration.phases import DestinationPhase, Event, Phase, Role, SourcePhase
 from vferry.core.migration.recovery import (
     ROWS,
     DeviceSays,
@@ -101,6 +101,60 @@ def test_every_row_decides_something_and_none_is_missing() -> None:
     assert decided == set(range(len(ROWS)))
 
 
+BACK = frozenset({S.UNFENCE, S.REJOIN, S.RESUME, S.REPLUG, S.KEPT})
+"""The source's VM runs, or is about to, or its VFs receive again."""
+FORWARD = frozenset({D.ACTIVATE, D.START, D.FINISH, D.PLUG, D.ARRIVED, D.ON_STANDBY})
+DESTINATIONS = frozenset({R.COMMITTED, R.DESTINATION})
+SOURCES = frozenset({R.SOURCE, R.ABORTING})
+
+
+def broken_by_source(now: Witnesses, after: Phase) -> str | None:
+    """Return what a source must not do, and does."""
+    if now.there is V.RUNNING and now.registry not in DESTINATIONS:
+        return "goes on while the VM runs on the destination"
+    if after in BACK and (now.registry is not R.SOURCE or now.there is V.RUNNING):
+        return "comes back while the VM may be the destination's"
+    if now.registry in DESTINATIONS and (now.device is DeviceSays.RECEIVING or now.here is V.RUNNING):
+        return "goes on while the VM is the destination's, and receives or runs here"
+    if now.registry in DESTINATIONS and after not in {S.ABORT, S.RECALL, S.RETRACT, S.AWAIT, S.RELEASE}:
+        return "goes on before the handover while the VM is the destination's"
+    if after is S.RELEASE and (now.registry not in {R.DESTINATION, R.UNREACHABLE} or now.there is V.INCOMING):
+        return "releases what has not arrived"
+    return None
+
+
+def broken_by_destination(now: Witnesses, after: Phase) -> str | None:
+    """Return what a destination must not do, and does."""
+    if after in FORWARD and (now.there is V.RUNNING or now.registry not in {*DESTINATIONS, R.UNREACHABLE}):
+        return "goes forward while the VM may be the source's"
+    if after in {D.ACTIVATE, D.START} and now.registry is not R.COMMITTED:
+        return "is about to start what the registry does not say is committed"
+    if after in {D.READY, D.COMMIT} and now.there is V.RUNNING and now.registry not in SOURCES:
+        return "commits while the VM runs on the source"
+    if now.registry in DESTINATIONS and now.phase in {D.CHECK, D.STAGE, D.INCOMING, D.PREPARE, D.READY}:
+        return "goes on from a commit that it never made"
+    if after is D.SILENCE and (now.here is V.RUNNING or now.phase is D.CHECK):
+        return "ends a VM that runs, or that is not the migration's"
+    return None
+
+
+@pytest.mark.slow
+def test_no_verdict_leads_towards_two_running() -> None:
+    found: dict[str, Witnesses] = {}
+    went_on = 0
+    for now in all_witnesses():
+        event = judge(now).event
+        if event is None:
+            continue
+        went_on += 1
+        after = TABLES[now.order, now.role][now.phase].on[event]
+        what = (broken_by_source if now.role is Role.SOURCE else broken_by_destination)(now, after)
+        if what is not None:
+            found.setdefault(what, now)
+    assert not found
+    assert went_on > 5_000
+
+
 EXAMPLES = [
     (seen(S.PRECOPY, R.OPEN, V.RUNNING, device=DeviceSays.RECEIVING), Event.VM_RUNS),
     (seen(S.SWITCH, R.OPEN, V.PAUSED), Event.RESTARTED),
@@ -117,7 +171,7 @@ EXAMPLES = [
     (seen(D.COMMIT, R.OPEN, V.PAUSED), Event.RESTARTED),
     (seen(D.COMMIT, R.COMMITTED, V.ABSENT, device=DeviceSays.REBOOTED), Event.VM_GONE),
     (seen(D.COMMIT, R.OPEN, V.PAUSED, device=DeviceSays.RECEIVING), None),
-    (seen(D.ACTIVATE, R.SOURCE, V.PAUSED), None),
+    (seen(D.ACTIVATE, R.SOURCE, V.PAUSED), Event.FAILED),
     (seen(D.START, R.COMMITTED, V.RUNNING, device=DeviceSays.RECEIVING), Event.VM_RUNS),
     (seen(D.START, R.COMMITTED, V.ABSENT, device=DeviceSays.RECEIVING), Event.VM_GONE),
     (seen(D.READY, R.OPEN, V.RUNNING), None),
@@ -126,6 +180,29 @@ EXAMPLES = [
     (seen(D.SILENCE, R.OTHER, V.RUNNING), None),
     (seen(D.SILENCE, R.DESTINATION, V.PAUSED), None),
     (seen(D.ACTIVATE, R.COMMITTED, V.PAUSED, there=V.RUNNING), None),
+    (seen(S.AWAIT, R.UNREACHABLE, V.MIGRATED, there=V.RUNNING), None),
+    (seen(S.AWAIT, R.COMMITTED, V.MIGRATED, there=V.RUNNING), Event.RESTARTED),
+    (seen(S.AWAIT, R.UNREACHABLE, V.MIGRATED), Event.RESTARTED),
+    (seen(S.RESUME, R.UNREACHABLE, V.PAUSED), None),
+    (seen(S.RESUME, R.SOURCE, V.PAUSED), Event.RESTARTED),
+    (seen(S.FENCE, R.COMMITTED, V.PAUSED), None),
+    (seen(S.LEAVE, R.DESTINATION, V.PAUSED, order=Order.FAILOVER), None),
+    (seen(S.ABORT, R.COMMITTED, V.PAUSED), Event.RESTARTED),
+    (seen(S.ABORT, R.COMMITTED, V.PAUSED, device=DeviceSays.RECEIVING), None),
+    (seen(S.OFFER, R.OPEN, V.MIGRATED), None),
+    (seen(S.RELEASE, R.DESTINATION, V.MIGRATED, there=V.INCOMING), None),
+    (seen(S.RELEASE, R.DESTINATION, V.MIGRATED, there=V.RUNNING), Event.RESTARTED),
+    (seen(D.CHECK, R.OPEN, V.PAUSED), Event.RESTARTED),
+    (seen(D.STAGE, R.COMMITTED, V.ABSENT), None),
+    (seen(D.READY, R.OPEN, V.PAUSED, there=V.ABSENT), Event.RESTARTED),
+    (seen(D.READY, R.OPEN, V.PAUSED, there=V.RUNNING), None),
+    (seen(D.COMMIT, R.OPEN, V.PAUSED, there=V.RUNNING), None),
+    (seen(D.COMMIT, R.UNREACHABLE, V.PAUSED, there=V.RUNNING), None),
+    (seen(D.COMMIT, R.SOURCE, V.PAUSED, there=V.RUNNING), Event.RESTARTED),
+    (seen(D.COMMIT, R.UNREACHABLE, V.PAUSED), Event.RESTARTED),
+    (seen(D.ACTIVATE, R.UNREACHABLE, V.PAUSED), None),
+    (seen(D.FINISH, R.UNREACHABLE, V.RUNNING, device=DeviceSays.RECEIVING), Event.VM_RUNS),
+    (seen(D.FINISH, R.UNREACHABLE, V.PAUSED, there=V.RUNNING), None),
 ]
 
 

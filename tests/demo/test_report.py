@@ -52,11 +52,11 @@ def a_run(*talkers: Talker, marks: tuple[Mark, ...] = MARKS, verdict: Verdict = 
 
 
 def broken(run: Run) -> list[str]:
-    return [f"{claim.text}: {claim.why}" for claim in claims_of(run) if not claim.holds]
+    return [f"{claim.text}: {claim.why}" for claim in claims_of(run, "cold") if not claim.holds]
 
 
 def a_report(run: Run) -> Report:
-    return Report(seed=3, mode="cold", runs=(msgspec.structs.replace(run, claims=claims_of(run)),))
+    return Report(seed=3, mode="cold", runs=(msgspec.structs.replace(run, claims=claims_of(run, "cold")),))
 
 
 # Talkers
@@ -119,6 +119,80 @@ def test_two_owners() -> None:
     assert "two NICs receive" in broken(noted)[0]
 
 
+# What naive runs have to show
+
+
+def a_naive_run(name: str, from_a: str, from_b: str, *, verdict: Verdict, attribute: str) -> Run:
+    """Programmed at 2 ms, stopped at 10, resumed at 16, cleaned at 20; a neighbour and the PF on each host."""
+    places = (("neighbour-A", from_a), ("PF of A", from_a), ("neighbour-B", from_b), ("PF of B", from_b))
+    run = a_run(
+        *(a_talker(frames + TAIL, name=name) for name, frames in places),
+        marks=(Mark(at=2.0, name="program", host="B"), *MARKS),
+        verdict=verdict,
+    )
+    attributes = tuple(msgspec.structs.replace(one, name=attribute) for one in run.attributes)
+    return msgspec.structs.replace(run, name=name, attributes=attributes)
+
+
+def a_copied_run(from_a: str = "a" * 10 + "d" * 10, **other: str) -> Run:
+    verdict = Verdict(other.pop("verdict", "on record only"))
+    return a_naive_run("copied", from_a, "a" * 20, verdict=verdict, attribute=other.pop("attribute", "xcast mode"))
+
+
+def an_early_run(from_a: str = "a" * 16 + "x" * 4, from_b: str = "aa" + "x" * 18, attribute: str = "max rate") -> Run:
+    return a_naive_run("early", from_a, from_b, verdict=Verdict.LOST, attribute=attribute)
+
+
+def not_shown(run: Run, mode: str = "device-state") -> str:
+    claims = claims_of(run, mode)
+    assert claims
+    assert all(claim.naive for claim in claims)
+    assert all(claim.words.startswith("shows: " if claim.holds else "BROKEN: ") for claim in claims)
+    return "; ".join(claim.words for claim in claims if not claim.holds)
+
+
+def test_naive_runs_that_show_what_they_are_there_for() -> None:
+    assert not_shown(a_copied_run()) == ""
+    assert not_shown(an_early_run()) == ""
+    assert not_shown(an_early_run("a" * 16 + "m" * 4), "failover") == ""
+    assert not_shown(an_early_run("a" * 16 + "b" * 4), "cold") == ""
+
+
+@pytest.mark.parametrize(
+    ("run", "mode", "words"),
+    [
+        (
+            a_copied_run("a" * 10 + "d" * 9 + "b"),
+            "",
+            "until A is cleaned, and not to the VM on B: neighbour-A: 1 of 10",
+        ),
+        (a_copied_run("a" * 10 + "d" * 11), "", "once A is cleaned they reach the VM on B: neighbour-A: 1 of 61"),
+        (a_copied_run(verdict="kept"), "", "not in its registers: there is none"),
+        (a_copied_run(attribute="trust"), "", "xcast mode is lost, or on record only: everything is there"),
+        (an_early_run("a" * 16 + "bxxx"), "device-state", "A swallows what neighbours on A send"),
+        (an_early_run(), "failover", "A keeps what neighbours on A send"),
+        (an_early_run(from_b="aaa" + "x" * 17), "cold", "still runs on A: neighbour-B: 1 of 8 frames; PF of B: 1 of 8"),
+        (an_early_run(attribute="MAC"), "cold", "MAC and VLAN are kept: MAC; BROKEN: the maximal rate is lost"),
+    ],
+)
+def test_naive_runs_that_do_not(run: Run, mode: str, words: str) -> None:
+    assert words.replace(" frames", "") in not_shown(run, mode).replace(" frames had another fate", "")
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"), [("program", "there was no program"), ("release", "there was no release")]
+)
+def test_a_naive_run_without_its_steps(missing: str, words: str) -> None:
+    run = an_early_run()
+    marks = tuple(mark for mark in run.marks if mark.name != missing)
+    assert words in not_shown(msgspec.structs.replace(run, marks=marks))
+
+
+def test_nobody_to_show_it() -> None:
+    alone = msgspec.structs.replace(an_early_run(), talkers=(a_talker(),))
+    assert "nobody talks there" in not_shown(alone)
+
+
 # Accounts
 
 
@@ -152,7 +226,8 @@ def test_every_line_fits_and_every_fate_is_seen(frames: str, columns: int) -> No
     run = a_run(a_talker(frames, name="N1"))
     lines = lines_of(a_report(run), columns=columns)
     width = min(max(columns, 60), 160)
-    (row,) = [line for line in lines if line.startswith("N1 ")]
+    assert max(map(len, lines)) <= width
+    row, _ = (line for line in lines if line.startswith("N1 "))  # the other is in the table
     assert len(row) <= width
     shown = set(row.removeprefix("N1").strip())
     assert shown <= set(frames)

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 import pytest
 
 from vferry.core.migration.phases import Act, DestinationPhase, Event, Phase, Role, SourcePhase
-from vferry.core.migration.recovery import DeviceSays, Verdict, VmSays, Witnesses, judge
+from vferry.core.migration.recovery import DeviceSays, RegistrySays, Verdict, VmSays, Witnesses, judge
 from vferry.core.migration.tables import TABLES, Order, Table
 from vferry.testing.exploration.acts import ACTS, ActSteps, Move, View, then
 from vferry.testing.exploration.explorer import Report, explore
 from vferry.testing.exploration.sides import Between, Recovery
-from vferry.testing.exploration.world import Entry, Vm
+from vferry.testing.exploration.world import LETTING_GO, Entry, Vm
 
 S, D, E, O = SourcePhase, DestinationPhase, Event, Order  # noqa: E741
 
@@ -62,6 +62,43 @@ def never_says_gone(seen: Witnesses) -> Verdict:
     return judge(seen._replace(here=VmSays.PAUSED, device=DeviceSays.SILENT) if seen.here is VmSays.ABSENT else seen)
 
 
+def replug_that_does_not_wait(now: View) -> Iterator[Move]:
+    if now.side.plugged == LETTING_GO and not now.side.standby and now.side.receiving == now.vfs:
+        yield now.ends(Event.DONE)
+    else:
+        yield from ACTS[Act.REPLUG](now)
+
+
+def watch_that_only_looks_at_the_clock(now: View) -> Iterator[Move]:
+    yield from ACTS[Act.WATCH](now)
+    yield now.ends(Event.TIMEOUT)
+
+
+def say_ready_that_only_looks_at_the_clock(now: View) -> Iterator[Move]:
+    yield from ACTS[Act.SAY_READY](now)
+    yield now.ends(Event.TIMEOUT)
+
+
+def switch_that_fails_without_a_vm(now: View) -> Iterator[Move]:
+    yield from ACTS[Act.SWITCH](now)
+    if now.vm == Vm.ABSENT:
+        yield now.ends(Event.FAILED)
+
+
+def start_again_without_settings(now: View) -> Iterator[Move]:
+    if now.vm == Vm.ABSENT:
+        yield now.step("starts the VM again", vm=Vm.RUNNING)
+    else:
+        yield from ACTS[Act.START_AGAIN](now)
+
+
+def guesses_what_the_registry_says(seen: Witnesses) -> Verdict:
+    """Take a registry that does not answer for one that says that the VM has arrived elsewhere."""
+    if seen.registry is RegistrySays.UNREACHABLE and seen.phase is S.AWAIT:
+        return Verdict(Event.FINISHED, False, "the VM is surely elsewhere by now")
+    return judge(seen)
+
+
 CONTROLS: dict[str, tuple[str, Callable[[], Report]]] = {
     "commit before the VM is held": (
         "committed, and the VM is not held",
@@ -88,7 +125,7 @@ CONTROLS: dict[str, tuple[str, Callable[[], Report]]] = {
         lambda: explore(O.DEVICE_STATE, source=table(O.DEVICE_STATE, S.AWAIT, {E.TIMEOUT: S.UNFENCE})),
     ),
     "released before the registry has decided": (
-        "no complete VM is left, and no host has crashed",
+        "the last complete VM is given up",
         lambda: explore(O.DEVICE_STATE, source=table(O.DEVICE_STATE, S.AWAIT, {E.TIMEOUT: S.RELEASE})),
     ),
     "programmed early, and called off without waiting for silence": (
@@ -124,7 +161,7 @@ CONTROLS: dict[str, tuple[str, Callable[[], Report]]] = {
         lambda: explore(O.COLD, acts=acts(Act.SILENCE, silence_that_trusts_the_reboot)),
     ),
     "a lost VM is taken for a paused one": (
-        "committed, and the VM is not held",
+        "the last complete VM is given up",
         lambda: explore(O.DEVICE_STATE, recovery=Recovery(judge=never_says_gone)),
     ),
     "the source's hypervisor lets the VM run on by itself": (
@@ -138,6 +175,54 @@ CONTROLS: dict[str, tuple[str, Callable[[], Report]]] = {
     "failover: without the VM the source's VFs stay fenced": (
         "the source is over, and not as it must be",
         lambda: explore(O.FAILOVER, source=table(O.FAILOVER, S.RESUME, {E.VM_GONE: S.KEPT})),
+    ),
+    "nothing is handed over": (
+        "the last complete VM is given up",
+        lambda: explore(O.DEVICE_STATE, source=table(O.DEVICE_STATE, S.FENCE, {E.DONE: S.SWITCH})),
+    ),
+    "nothing is offered": (
+        "the VM never moves",
+        lambda: explore(O.FAILOVER, source=table(O.FAILOVER, S.CLAIM, {E.DONE: S.UNPLUG})),
+    ),
+    "failover: the standby is never forwarded on the destination": (
+        "the VM runs, and nothing receives for it",
+        lambda: explore(O.FAILOVER, destination=table(O.FAILOVER, D.COMMIT, {E.DONE: D.START})),
+    ),
+    "failover: the standby is not forwarded again on the source": (
+        "the VM runs, and nothing receives for it",
+        lambda: explore(O.FAILOVER, source=table(O.FAILOVER, S.ABORT, {E.DONE: S.RESUME})),
+    ),
+    "failover: the guest's answer is not waited for when the VFs go back": (
+        "the source is over, and not as it must be",
+        lambda: explore(O.FAILOVER, acts=acts(Act.REPLUG, replug_that_does_not_wait)),
+    ),
+    "called off at once where the VM is gone after the switch": (
+        "the last complete VM is given up",
+        lambda: explore(O.DEVICE_STATE, source=table(O.DEVICE_STATE, S.SWITCH, {E.VM_GONE: S.ABORT})),
+    ),
+    "a switch without a VM is taken for a failed one": (
+        "the last complete VM is given up",
+        lambda: explore(O.DEVICE_STATE, acts=acts(Act.SWITCH, switch_that_fails_without_a_vm)),
+    ),
+    "called off at the deadline though the VM is gone here": (
+        "the last complete VM is given up",
+        lambda: explore(O.DEVICE_STATE, acts=acts(Act.WATCH, watch_that_only_looks_at_the_clock)),
+    ),
+    "a held VM is ended at the deadline": (
+        "the last complete VM is given up",
+        lambda: explore(O.DEVICE_STATE, acts=acts(Act.SAY_READY, say_ready_that_only_looks_at_the_clock)),
+    ),
+    "a held VM is ended after a restart": (
+        "the last complete VM is given up",
+        lambda: explore(O.DEVICE_STATE, destination=table(O.DEVICE_STATE, D.READY, {E.RESTARTED: D.SILENCE})),
+    ),
+    "cold: started again after a reboot without the VFs' settings": (
+        "the VM runs, and nothing receives for it",
+        lambda: explore(O.COLD, acts=acts(Act.START_AGAIN, start_again_without_settings)),
+    ),
+    "a registry that does not answer is guessed": (
+        "the last complete VM is given up",
+        lambda: explore(O.DEVICE_STATE, recovery=Recovery(judge=guesses_what_the_registry_says)),
     ),
     "an act ends with what its phase does not know": (
         "an outcome without a successor",

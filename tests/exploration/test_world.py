@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from vferry.core.migration.phases import Act, Event, Role, SourcePhase
+from vferry.core.migration.phases import Act, DestinationPhase, Event, Role, SourcePhase
 from vferry.core.migration.recovery import RegistrySays
 from vferry.core.migration.tables import TABLES, Order
 from vferry.testing.exploration.acts import ACTS, View
@@ -13,6 +13,7 @@ from vferry.testing.exploration.invariants import Invariants
 from vferry.testing.exploration.sides import OneSide, Recovery
 from vferry.testing.exploration.world import (
     ENTRY_SAYS,
+    LETTING_GO,
     SHARED,
     SHARED_END,
     Change,
@@ -140,11 +141,18 @@ def put(state: State, **fields: int) -> State:
         ({"a_receiving": 0, "b_receiving": 1}, "the destination receives before it may"),
         ({"source_vm": Vm.ABSENT}, "no complete VM is left, and no host has crashed"),
         ({"a_phase": number_of(SourcePhase.KEPT), "a_receiving": 1}, "the source is over, and not as it must be"),
+        ({"a_receiving": 0}, "the VM runs, and nothing receives for it"),
         ({"a_process": Process.ALARMED}, "a side is blocked or alarmed without need"),
     ],
 )
 def test_each_broken_state_is_named(fields: dict[str, int], what: str | None) -> None:
     assert broken(put(initial(2), **fields)) == what
+
+
+@pytest.mark.parametrize(("plugged", "wrong"), [(1, False), (0, True), (LETTING_GO, True)])
+def test_a_guest_that_may_still_let_go_is_not_as_before(plugged: int, wrong: bool) -> None:
+    state = put(initial(2), a_phase=number_of(SourcePhase.KEPT), a_plugged=plugged)
+    assert (broken(state, Order.FAILOVER) == "the source is over, and not as it must be") is wrong
 
 
 def test_a_commit_is_looked_at_when_it_happens() -> None:
@@ -154,6 +162,53 @@ def test_a_commit_is_looked_at_when_it_happens() -> None:
     assert invariants.broken_by(before, after) is None
     assert invariants.broken_by(put(before, a_receiving=1), after) == "committed while the source receives"
     assert invariants.broken_by(put(before, destination_vm=Vm.INCOMING), after) == "committed, and the VM is not held"
+
+
+def test_a_complete_vm_is_not_given_up_without_a_fault() -> None:
+    held = put(
+        initial(2),
+        a_phase=number_of(SourcePhase.SWITCH),
+        a_receiving=0,
+        b_phase=number_of(DestinationPhase.READY),
+        source_vm=Vm.ABSENT,
+        destination_vm=Vm.HELD,
+        entry=Entry.OPEN,
+    )
+    gives_up = Invariants(Order.DEVICE_STATE, 2).gives_up
+    assert gives_up(held, put(held, a_phase=number_of(SourcePhase.AWAIT))) is None
+    assert gives_up(held, put(held, a_phase=number_of(SourcePhase.ABORT))) == "the last complete VM is given up"
+    assert gives_up(held, put(held, b_phase=number_of(DestinationPhase.SILENCE))) == "the last complete VM is given up"
+    two = put(held, source_vm=Vm.SWITCHED)
+    assert gives_up(two, put(two, a_phase=number_of(SourcePhase.ABORT))) is None
+    assert gives_up(two, put(two, source_vm=Vm.ABSENT)) is None
+
+
+@pytest.mark.parametrize(("event", "plugged"), [(Event.TIMEOUT, LETTING_GO), (Event.CANCEL, LETTING_GO)])
+def test_a_guest_that_was_asked_lets_go_later(event: Event, plugged: int) -> None:
+    table = TABLES[Order.FAILOVER, Role.SOURCE]
+    side = OneSide(Order.FAILOVER, Role.SOURCE, table, acts=ACTS, vfs=2, recovery=Recovery())
+    shared = Shared(Vm.RUNNING, Vm.INCOMING, Entry.OPEN, 0, Sent.OFFER | Sent.ACCEPT, 0)
+    asked = source(SourcePhase.UNPLUG, plugged=plugged)
+    (over,) = [move for move in side.next(asked, shared) if move.what == f"{event.value}: journals abort"]
+    assert over.side.plugged == LETTING_GO
+    later = {move.side.plugged for move in side.next(over.side, shared) if move.what.startswith("the guest")}
+    assert later == {0, 1}
+
+
+@pytest.mark.parametrize(("receiving", "event"), [(2, Event.DONE), (1, Event.FAILED), (0, Event.FAILED)])
+def test_what_was_programmed_early_is_read_back(receiving: int, event: Event) -> None:
+    now = view(source(SourcePhase.CLAIM, receiving=receiving), Shared(0, Vm.HELD, Entry.COMMITTED, 0, 0, 0))
+    first = next(ACTS[Act.ACTIVATE_LOADED](now))
+    assert (first.event, first.fault) == (event, False)
+
+
+@pytest.mark.parametrize("phase", [SourcePhase.UNFENCE, SourcePhase.RESUME])
+def test_a_registry_that_does_not_answer_is_asked_again(phase: SourcePhase) -> None:
+    side = source(phase, process=Process.CRASHED)
+    shared = Shared(Vm.PAUSED, Vm.ABSENT, Entry.SOURCES, 0, 0, 0)
+    first = next(move for move in one_side().next(side, shared) if move.side.seen)
+    again = [move for move in one_side().next(first.side, shared) if move.what.startswith("the registry does not")]
+    assert [(move.side, move.fault) for move in again] == [(side, False)]
 
 
 def test_a_state_in_words() -> None:

@@ -202,6 +202,8 @@ def settled(entry: Ownership, migration: str, *, owner: str, vfs: tuple[OwnedVf,
 def resolved(entry: Ownership, *, owner: str, fenced: str | None = None) -> Ownership:
     """Return the entry as a person decides it, whatever migration is under way.
 
+    Where the owner changes, nobody here knows which VFs the VM has there: they are absent until its next move.
+
     :param fenced: the other host of the migration, on which, as the person says, nothing of the VM runs or receives.
     :raise UsageError: ``owner`` has no part in the VM, or the other host is not the one that is said to be fenced.
     """
@@ -225,4 +227,5 @@ def resolved(entry: Ownership, *, owner: str, fenced: str | None = None) -> Owne
         migration=None,
         source=None,
         destination=None,
+        vfs=entry.vfs if owner == entry.owner else (),
     )

@@ -62,7 +62,7 @@ def _run(run: Run) -> str:
         drawings += "<p>Around the stopped window:</p>"
         drawings += _drawing(run, _Axis(max(first, stop - AROUND), min(end, resume + AROUND)))
     return (
-        f"<h2>{escape(run.name)}</h2><p>{escape(run.what)}. The VM was stopped for {run.stopped:.1f} ms.</p>"
+        f"<h2>{escape(run.name)}</h2><p>{escape(run.what)}; {escape(run.stopped_words)}.</p>"
         f"{drawings}{_table(run)}{_list(_findings(run))}"
     )
 
@@ -167,7 +167,7 @@ def _findings(run: Run) -> list[str]:
         f"{len(run.attributes) - len(lost)} of {len(run.attributes)} attributes kept",
         *(attribute_words(one) for one in lost),
         *(f"swallowed in {one.host}, {one.pool}: {one.frames} ({one.why})" for one in run.swallowed),
-        *(f"{'holds' if one.holds else 'BROKEN'}: {one.text}{': ' * bool(one.why)}{one.why}" for one in run.claims),
+        *(claim.words for claim in run.claims),
     ]
 
 

@@ -126,6 +126,14 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     holds: bool
     why: str = ""
     """Where it does not hold: what was seen instead."""
+    naive: bool = False
+    """It is what a naive run has to show, not what vferry says of itself."""
+
+    @property
+    def words(self) -> str:
+        """The claim in a line."""
+        verdict = ("shows" if self.naive else "holds") if self.holds else "BROKEN"
+        return f"{verdict}: {self.text}{': ' * bool(self.why)}{self.why}"
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +150,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     attributes: tuple[AttributeFate, ...]
     stopped: float
     """From the VM's stop on A to its resume on B."""
+    boot: float | None = None
+    """How much of that the guest took to boot; None: it did not."""
+    shut_down: float | None = None
+    """How long the guest took to shut down before it was stopped; None: it did not."""
+    clean_up: float | None = None
+    """From the VM's resume on B until somebody cleaned A, which is assumed; None: it is part of the move."""
     notes: tuple[str, ...] = ()
     """What the world's watch has objected to."""
     claims: tuple[Claim, ...] = ()
@@ -157,6 +171,14 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     def sent_at(self, talker: Talker, number: int) -> float:
         """Return when a talker's frame was sent."""
         return talker.first + number * self.interval
+
+    @property
+    def stopped_words(self) -> str:
+        """How long the VM was stopped, and what of that was not the move's."""
+        words = f"the VM was stopped for {self.stopped:.1f} ms"
+        if self.boot is None or self.shut_down is None:
+            return words
+        return f"{words}, {self.boot:.0f} of them its boot, after {self.shut_down:.0f} ms of shutting down"
 
     def lost_attributes(self) -> tuple[AttributeFate, ...]:
         """Return what the VM does not have any more."""

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import random
 
-import msgspec
-
 from vferry.core.fence import Mode
 from vferry.core.model import AdminState, LinkState, Rate, Vlan
 from vferry.demo.account import Account, Accountant, VmVf
@@ -28,7 +26,7 @@ from vferry.testing.world.ixgbe_device import IxgbeGuestDriver, IxgbePort
 from vferry.testing.world.peers import Conversation, Peer
 from vferry.testing.world.world import World
 
-__all__ = ["PF", "VFS", "VM", "DemoWorld", "Scene", "settings_of"]
+__all__ = ["PF", "VFS", "VM", "DemoWorld", "Scene"]
 
 VM = "web"
 PF = "eth0"
@@ -47,21 +45,13 @@ _IN_VLAN = AdminState(
     vlans=(Vlan(vid=100, qos=3, proto="802.1Q"),),
     rate=Rate(min_tx=0, max_tx=1000),
     spoofchk=False,
-    trust=False,
+    trust=True,
     link_state=LinkState.AUTO,
     rss_query=False,
 )
 
-
-def settings_of(mode: Mode) -> tuple[AdminState, AdminState]:
-    """Return what the VM's VFs are set to.
-
-    Where the VF is reset on the way, the second is trusted with all multicasts. In device-state mode it is not: a VF
-    that may choose its own address cannot be fenced by giving it another, and vferry refuses.
-    """
-    trust = mode is not Mode.DEVICE_STATE
-    return _TALKING, msgspec.structs.replace(_IN_VLAN, trust=trust)
-
+SETTINGS = _TALKING, _IN_VLAN
+"""What the VM's VFs are set to; the second is trusted, and its driver asks for all multicasts."""
 
 GROUP = bytes.fromhex("01005e0000fb")
 """224.0.0.251, multicast DNS: the guest has joined it on both VFs."""
@@ -74,6 +64,9 @@ WARM_UP = 12.0
 """Seconds before: a VF driver mends a lost session only ten seconds after its last reset."""
 COPY = 0.2, 0.3
 """The copy of the memory takes so many seconds, as the seed says."""
+SHUT_DOWN, BOOT = 0.2, 0.1
+"""Seconds that the guest takes to shut down, while it still runs, and to boot, while nobody reaches it; in cold mode
+every run pays both. Assumed, and short: a guest that boots for seconds would dwarf all that the ways differ in."""
 SETTLE = 3.0
 """Seconds after the traffic until the VFs are compared: the guests' drivers look at them every two."""
 
@@ -89,6 +82,19 @@ class _PfTalker(Peer):
     def send(self, frame: bytes) -> None:
         """Send a frame."""
         self._port.host_transmit(frame)
+
+
+def _boot_slowly(hypervisor: SimHypervisor, seconds: float) -> None:
+    """Let the start of a VM take the time of its boot; the VFs' drivers come at its end."""
+    start, clock = hypervisor.start, WorldClock()
+
+    async def boot(vm: str) -> None:
+        if await hypervisor.state(vm) is VmState.ABSENT:
+            clock.sleep(seconds)
+            await clock.pay()
+        await start(vm)
+
+    hypervisor.start = boot  # type: ignore[method-assign]
 
 
 class DemoWorld(World):
@@ -111,18 +117,20 @@ class Scene:
     """A world with its VM, talkers, clock and books.
 
     :param seed: decides when each talker sends, and how long the copy of the memory takes.
-    :param mode: decides the VFs' settings, and whether the VM has a virtio standby behind the PF.
+    :param mode: decides whether the VM has a virtio standby behind the PF.
+    :param boot: how long the guest takes to start anew, seconds; every run in cold mode pays it.
     """
 
-    def __init__(self, seed: int, mode: Mode) -> None:
+    def __init__(self, seed: int, mode: Mode, *, boot: float = BOOT) -> None:
         chance = random.Random(f"{seed}/demo")  # noqa: S311 -- a simulation
-        self.world = DemoWorld(seed, timing=Timing(copy=chance.uniform(*COPY)))
+        self.world = DemoWorld(seed, timing=Timing(copy=chance.uniform(*COPY), shut_down=SHUT_DOWN))
+        self.boot = boot
         self.clock = WorldClock()
         self.marks: list[Mark] = []
         self.accounts: list[Account] = []
         self.conversations: list[Conversation] = []
         self._offsets = chance
-        self.settings = settings_of(mode)
+        self.settings = SETTINGS
         self._standby = mode is Mode.FAILOVER
         self._zero = 0.0
         self._states: dict[str, VmState] = {}
@@ -134,6 +142,8 @@ class Scene:
         """Start the VM on A with its neighbours, and wait until all of them work."""
         if not self._standby:  # a PF with a standby behind it reaches it by the host's bridge, not by the NIC
             self.world.peers += [_PfTalker(name, self.port(name)) for name in self.world.hosts]
+        for hypervisor in map(self.hypervisor, self.world.hosts):
+            _boot_slowly(hypervisor, self.boot)
         await self.world.add_vm(VM, "A", vfs=VFS, settings=self.settings, standby=self._standby)
         self.join_groups()
         await self.sleep(WARM_UP)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -89,26 +90,33 @@ def lines_of(report: Report, *, columns: int = 100) -> list[str]:
 
     :param columns: of the terminal.
     """
-    width = min(max(columns, MIN_COLUMNS), MAX_COLUMNS) - LABEL - 1
-    lines = [*_head(report), *(f"  {fate.value}  {words}" for fate, words in LEGEND)]
+    columns = min(max(columns, MIN_COLUMNS), MAX_COLUMNS)
+    lines = _filled(_head(report), columns)
+    for fate, words in LEGEND:
+        lines += _filled(f"  {fate.value}  {words}", columns, indent=5)
     for run in report.runs:
-        lines += ["", *_run_lines(run, width)]
-    return [line.rstrip() for line in [*lines, "", *_summary(report)]]
+        lines += ["", *_run_lines(run, columns)]
+    return [line.rstrip() for line in [*lines, "", *_summary(report, columns)]]
 
 
-def _head(report: Report) -> list[str]:
-    return [
-        f"A VM moves from A to B under traffic; software NICs, virtual time; mode {report.mode}, seed {report.seed}.",
-        "Every talker sends it a frame each ms and gets one back. Each letter is what became of frames to the VM:",
-    ]
+def _filled(text: str, columns: int, *, indent: int = 0) -> list[str]:
+    """Break a text at spaces, or where there is none in a whole line anywhere."""
+    return textwrap.wrap(text, columns, subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
-def _run_lines(run: Run, width: int) -> list[str]:
-    axis = axis_of(run, width)
-    lines = [f"{run.name}: {run.what}", f"{'':{LABEL}} {_events(run, axis)}"]
+def _head(report: Report) -> str:
+    return (
+        f"A VM moves from A to B under traffic; software NICs, virtual time; mode {report.mode}, seed {report.seed}. "
+        "Every talker sends it a frame each ms and gets one back. Each letter is what became of frames to the VM:"
+    )
+
+
+def _run_lines(run: Run, columns: int) -> list[str]:
+    axis = axis_of(run, columns - LABEL - 1)
+    lines = [*_filled(f"{run.name}: {run.what}", columns, indent=2), f"{'':{LABEL}} {_events(run, axis)}"]
     lines += [f"{talker.name:{LABEL}} {_row(run, talker, axis)}" for talker in run.talkers]
-    lines += [f"{'':{LABEL}} {_scale(run, axis)}", *_wrapped(_marks_text(run), width + LABEL)]
-    return lines + _findings(run)
+    lines += [f"{'':{LABEL}} {_scale(run, axis)}", *_wrapped(_marks_text(run), columns)]
+    return lines + [line for words in _findings(run) for line in _filled(f"  {words}", columns, indent=4)]
 
 
 def _events(run: Run, axis: Axis) -> str:
@@ -163,11 +171,12 @@ def _wrapped(words: Sequence[str], width: int) -> list[str]:
 
 def _findings(run: Run) -> list[str]:
     lost = run.lost_attributes()
-    lines = [f"  {len(run.attributes) - len(lost)} of {len(run.attributes)} attributes kept"]
-    lines += [f"  {attribute_words(one)}" for one in lost]
-    lines += [f"  swallowed in {one.host}, {one.pool}: {one.frames} ({one.why})" for one in run.swallowed]
-    lines += [f"  {'holds' if claim.holds else 'BROKEN'}: {claim.text}{_why(claim.why)}" for claim in run.claims]
-    return lines
+    return [
+        f"{len(run.attributes) - len(lost)} of {len(run.attributes)} attributes kept",
+        *(attribute_words(one) for one in lost),
+        *(f"swallowed in {one.host}, {one.pool}: {one.frames} ({one.why})" for one in run.swallowed),
+        *(claim.words for claim in run.claims),
+    ]
 
 
 def attribute_words(one: AttributeFate) -> str:
@@ -177,20 +186,36 @@ def attribute_words(one: AttributeFate) -> str:
     return f"lost: VF {one.vf} {one.name} {one.before}, now {one.after}"
 
 
-def _why(words: str) -> str:
-    return f": {words}" if words else ""
+_HEADS = (
+    ("", "sent"),
+    ("dead", "VF"),
+    ("swal-", "lowed"),
+    ("VM", "stop"),
+    ("not", "ready"),
+    ("mis-", "led"),
+    ("", "lost"),
+    ("ms", "deaf"),
+    ("lost", "back"),
+)
+"""Of the table's columns, in two lines."""
+_NAMES = 12
+"""Columns of the names before the table's rows."""
 
 
-def _summary(report: Report) -> list[str]:
-    """Return the table of all talkers in all runs."""
-    heads = ("frames", "to dead VF", "swallowed", "VM stopped", "not ready", "misled", "lost", "ms deaf", "lost back")
-    lines = [f"{'':{LABEL + 9}}{''.join(f'{head:>11}' for head in heads)}"]
+def _summary(report: Report, columns: int) -> list[str]:
+    """Return the table of all talkers in all runs: as wide as its heads, and wider where there is room."""
+    least = [max(map(len, head)) + 1 for head in _HEADS]
+    more = min((columns - _NAMES - sum(least)) // len(least), 4)
+    widths = [width + more for width in least]
+    lines = [_table_row("", cells, widths) for cells in zip(*_HEADS, strict=True)]
     for run in report.runs:
-        for talker in run.talkers:
-            cells = _cells(run, talker)
-            lines.append(f"{run.name:<9}{talker.name:<{LABEL}}{''.join(f'{cell:>11}' for cell in cells)}")
-        lines.append(f"{'':9}the VM was stopped for {run.stopped:.1f} ms")
+        lines += _filled(f"{run.name}: {run.stopped_words}", columns, indent=2)
+        lines += [_table_row(talker.name, _cells(run, talker), widths) for talker in run.talkers]
     return lines
+
+
+def _table_row(name: str, cells: Sequence[str], widths: Sequence[int]) -> str:
+    return f"{name:<{_NAMES}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
 def _cells(run: Run, talker: Talker) -> tuple[str, ...]:

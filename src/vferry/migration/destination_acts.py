@@ -139,7 +139,10 @@ async def _say_ready(side: Coordinator) -> Event:
         await side.host.hypervisor.wait_held(entry.vm)
         return Event.HELD
 
-    return await side.wait(held, lambda: _called_off(side), seconds=side.host.deadlines.held, send=ready)
+    event = await side.wait(held, lambda: _called_off(side), seconds=side.host.deadlines.held, send=ready)
+    if event is Event.TIMEOUT and await side.host.hypervisor.state(entry.vm) is VmState.PAUSED:
+        return Event.HELD  # it came with the last of our patience: it may be the only whole one
+    return event
 
 
 async def _called_off(side: Coordinator) -> Event:

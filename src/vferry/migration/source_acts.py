@@ -30,7 +30,7 @@ from vferry.migration.vfs import (
     source_refs,
     stop_forwarding,
 )
-from vferry.ports.hypervisor import VmState
+from vferry.ports.hypervisor import HypervisorError, VmState
 from vferry.ports.nic import NicError
 from vferry.ports.registry import RegistryError
 from vferry.verbs.context import VfRef
@@ -208,7 +208,13 @@ async def _hand_over(side: Coordinator) -> Event:
 
 
 async def _switch(side: Coordinator) -> Event:
-    await side.host.hypervisor.switch(side.entry.vm)
+    """Let the rest be sent. A VM that is not stopped here any more may be whole on the other side: wait for that."""
+    hypervisor, vm = side.host.hypervisor, side.entry.vm
+    try:
+        await hypervisor.switch(vm)
+    except HypervisorError:
+        if await side.patiently(lambda: hypervisor.state(vm)) is VmState.PAUSED:
+            raise
     return Event.DONE
 
 
@@ -226,8 +232,20 @@ async def _watch(side: Coordinator) -> Event:
 
     patience = side.host.deadlines.arrival if side.machine.knows(Event.TIMEOUT) else None
     event = await side.wait(decided, seconds=patience)
-    # Committed: there is nothing to call off, however long the destination takes.
-    return Event.COMMITTED if event is Event.TIMEOUT and seen is Event.COMMITTED else event
+    if event is not Event.TIMEOUT:
+        return event
+    # Committed, or the only whole VM may be the destination's: there is nothing to call off, however long it takes.
+    return Event.COMMITTED if seen is Event.COMMITTED or await _vm_went(side) else event
+
+
+async def _vm_went(side: Coordinator) -> bool:
+    """Whether the VM that was stopped here is here no more; a cold one never is."""
+    if side.entry.mode is Mode.COLD:
+        return False
+    try:
+        return await side.host.hypervisor.state(side.entry.vm) is VmState.ABSENT
+    except HypervisorError:
+        return False
 
 
 async def _look(side: Coordinator) -> Event | None:
@@ -364,7 +382,18 @@ def _was_shut_down(side: Coordinator) -> bool:
 
 
 async def _replug(side: Coordinator) -> Event:
-    """From the standby back to the VFs: its entry out, the fence off, the VFs back in the guest."""
+    """From the standby back to the VFs: its entry out, the fence off, the VFs back in the guest.
+
+    :raise VferryError: it stays on its standby, whose entry is in place again wherever a fence still stands.
+    """
+    try:
+        return await _to_vfs(side)
+    except VferryError:
+        await _forward_standby(side)
+        raise
+
+
+async def _to_vfs(side: Coordinator) -> Event:
     refs, hypervisor, vm = source_refs(side.entry), side.host.hypervisor, side.entry.vm
     await _stop_standby(side)
 

@@ -140,10 +140,6 @@ _OVER: frozenset[Phase] = frozenset(
 _ABLE = frozenset({_V.RUNNING})
 _GONE = frozenset({_V.ABSENT})
 
-_SOURCE_UNDECIDED: frozenset[Phase] = frozenset(
-    phase for phase in _S if phase not in _OVER | {_S.RELEASE, _S.UNFENCE, _S.RESUME, _S.REJOIN, _S.REPLUG, _S.BLOCKED}
-)
-"""The source may still learn that the VM is the destination's."""
 _SOURCE_GOT_IT_BACK: frozenset[Phase] = frozenset({_S.UNFENCE, _S.RESUME, _S.REJOIN, _S.REPLUG})
 _VM_MAY_RUN_HERE: frozenset[Phase] = frozenset(
     {
@@ -151,7 +147,14 @@ _VM_MAY_RUN_HERE: frozenset[Phase] = frozenset(
         *_SOURCE_GOT_IT_BACK,
     }
 )
+_BEFORE_HANDOVER: frozenset[Phase] = frozenset(
+    {*(_S.CLAIM, _S.OFFER, _S.UNPLUG, _S.SHUTDOWN, _S.PRECOPY, _S.FENCE, _S.STANDBY, _S.LEAVE)}
+)
+"""The destination cannot have committed: it has no final record."""
+_BEFORE_COMMIT: frozenset[Phase] = frozenset({_D.CHECK, _D.STAGE, _D.INCOMING, _D.PREPARE, _D.READY})
 _DESTINATION_MAY_RUN: frozenset[Phase] = frozenset({_D.START, _D.FINISH, _D.PLUG})
+_ACTIVATED: frozenset[Phase] = frozenset({_D.ACTIVATE, *_DESTINATION_MAY_RUN})
+_DESTINATIONS = frozenset({_R.COMMITTED, _R.DESTINATION})
 
 ROWS: tuple[Row, ...] = (
     Row("the migration is over", phases=_OVER),
@@ -173,22 +176,52 @@ ROWS: tuple[Row, ...] = (
         "the registry says the VM is the destination's, and it runs here",
         alarm=True,
         roles=_SOURCE,
-        registry=frozenset({_R.COMMITTED, _R.DESTINATION}),
+        registry=_DESTINATIONS,
         here=_ABLE,
     ),
     Row(
-        "the VM runs on the destination, and the registry says it is the source's",
+        "the VM runs on the destination, and the registry does not say that it is the destination's",
         alarm=True,
         roles=_SOURCE,
-        registry=frozenset({_R.SOURCE, _R.OPEN, _R.ABORTING}),
+        registry=frozenset(says for says in _R if says not in _DESTINATIONS),
         there=_ABLE,
     ),
     Row(
-        "this side had the VM back, and the registry says otherwise",
+        "this side had the VM back, and the registry does not say so",
         alarm=True,
         roles=_SOURCE,
         phases=_SOURCE_GOT_IT_BACK,
-        registry=frozenset({_R.OPEN, _R.ABORTING, _R.COMMITTED, _R.DESTINATION}),
+        registry=frozenset({_R.UNREACHABLE, _R.OPEN, _R.ABORTING, *_DESTINATIONS}),
+    ),
+    Row(
+        "nothing was handed over yet, and the registry says the VM is the destination's",
+        alarm=True,
+        roles=_SOURCE,
+        phases=_BEFORE_HANDOVER,
+        registry=_DESTINATIONS,
+    ),
+    Row(
+        "the registry says the VM is the destination's, and the VFs receive for it here",
+        alarm=True,
+        roles=_SOURCE,
+        phases=frozenset({_S.ABORT}),
+        registry=_DESTINATIONS,
+        device=frozenset({DeviceSays.RECEIVING}),
+    ),
+    Row(
+        "nothing was sent yet, and the VM is here as if it came from elsewhere, or had gone",
+        alarm=True,
+        roles=_SOURCE,
+        phases=frozenset({_S.CLAIM, _S.OFFER}),
+        here=frozenset({_V.INCOMING, _V.MIGRATED}),
+    ),
+    Row(
+        "this side was told that the VM has arrived on the destination, and it still waits there",
+        alarm=True,
+        roles=_SOURCE,
+        phases=frozenset({_S.RELEASE}),
+        registry=frozenset({_R.DESTINATION, _R.UNREACHABLE}),
+        there=frozenset({_V.INCOMING}),
     ),
     Row(
         "this side had given the VM away, and the registry says otherwise",
@@ -223,15 +256,53 @@ ROWS: tuple[Row, ...] = (
         "the VM was committed to this host, and it runs on the source",
         alarm=True,
         roles=_DESTINATION,
-        registry=frozenset({_R.COMMITTED, _R.DESTINATION}),
+        registry=_DESTINATIONS,
+        there=_ABLE,
+    ),
+    Row(
+        "the VM was stopped on the source for the switch-over, and it runs there undecided",
+        alarm=True,
+        roles=_DESTINATION,
+        phases=frozenset({_D.READY, _D.COMMIT}),
+        registry=frozenset({_R.OPEN, _R.UNREACHABLE}),
+        there=_ABLE,
+    ),
+    Row(
+        "the VM was given to the source before it ran here: go back",
+        Event.FAILED,
+        roles=_DESTINATION,
+        phases=frozenset({_D.ACTIVATE, _D.START}),
+        registry=frozenset({_R.SOURCE}),
+        device=frozenset(DeviceSays) - {DeviceSays.RELOADED},
+        here=frozenset({_V.ABSENT, _V.INCOMING, _V.PAUSED}),
+    ),
+    Row(
+        "this side had activated the VM, and it runs on the source",
+        alarm=True,
+        roles=_DESTINATION,
+        phases=_ACTIVATED,
         there=_ABLE,
     ),
     Row(
         "this side had activated the VM, and the registry says it is not committed",
         alarm=True,
         roles=_DESTINATION,
-        phases=frozenset({_D.ACTIVATE, _D.START, _D.FINISH, _D.PLUG}),
+        phases=_ACTIVATED,
         registry=frozenset({_R.SOURCE, _R.OPEN, _R.ABORTING}),
+    ),
+    Row(
+        "the VM is about to be started, and the registry does not answer",
+        alarm=True,
+        roles=_DESTINATION,
+        phases=frozenset({_D.ACTIVATE, _D.START}),
+        registry=frozenset({_R.UNREACHABLE}),
+    ),
+    Row(
+        "this side has not tried to commit yet, and the registry says that it has",
+        alarm=True,
+        roles=_DESTINATION,
+        phases=_BEFORE_COMMIT,
+        registry=frozenset({_R.COMMITTED}),
     ),
     Row(
         "this side was about to give the VM back, and the registry says that it has arrived here",

@@ -106,12 +106,9 @@ _SOURCE_BACK: dict[Phase, Step] = {
     ),
 }
 
-_CALLED_OFF: dict[Event, Phase] = {
-    _E.REFUSED: _S.ABORT,
-    _E.FAILED: _S.ABORT,
-    _E.TIMEOUT: _S.ABORT,
-    _E.CANCEL: _S.ABORT,
-}
+# The guest may still do what it was asked to, later: REPLUG and START_AGAIN wait for that.
+_GIVEN_UP: dict[Event, Phase] = {_E.FAILED: _S.ABORT, _E.TIMEOUT: _S.ABORT, _E.CANCEL: _S.ABORT}
+_CALLED_OFF: dict[Event, Phase] = {_E.REFUSED: _S.ABORT, **_GIVEN_UP}
 _CRASHED: dict[Event, Phase] = {_E.RESTARTED: _S.ABORT, _E.VM_GONE: _S.ABORT, _E.VM_RUNS: _S.ABORT}
 
 _SOURCE_DEVICE_STATE: dict[Phase, Step] = {
@@ -153,7 +150,7 @@ _SOURCE_EARLY: dict[Phase, Step] = {
 _SOURCE_FAILOVER: dict[Phase, Step] = {
     **_SOURCE_DEVICE_STATE,
     _S.OFFER: Step(Act.OFFER, {_E.ACCEPTED: _S.UNPLUG, **_CALLED_OFF, **_CRASHED}),
-    _S.UNPLUG: Step(Act.UNPLUG, {_E.DONE: _S.FENCE, _E.FAILED: _S.ABORT, **_CRASHED}),
+    _S.UNPLUG: Step(Act.UNPLUG, {_E.DONE: _S.FENCE, **_GIVEN_UP, **_CRASHED}),
     _S.FENCE: Step(Act.FENCE, {_E.DONE: _S.STANDBY, _E.FAILED: _S.ABORT, **_CRASHED}),
     _S.STANDBY: Step(Act.FORWARD_STANDBY, {_E.DONE: _S.PRECOPY, _E.FAILED: _S.ABORT, **_CRASHED}),
     _S.PRECOPY: Step(Act.SEND_MEMORY, {_E.STOPPED: _S.LEAVE, **_CALLED_OFF, **_CRASHED}),
@@ -192,7 +189,7 @@ _SOURCE_COLD: dict[Phase, Step] = {
     **_SOURCE_BACK,
     _S.CLAIM: _SOURCE_DEVICE_STATE[_S.CLAIM],
     _S.OFFER: Step(Act.OFFER, {_E.ACCEPTED: _S.SHUTDOWN, **_CALLED_OFF, **_CRASHED}),
-    _S.SHUTDOWN: Step(Act.SHUT_DOWN, {_E.DONE: _S.FENCE, _E.FAILED: _S.ABORT, _E.CANCEL: _S.ABORT, **_CRASHED}),
+    _S.SHUTDOWN: Step(Act.SHUT_DOWN, {_E.DONE: _S.FENCE, **_GIVEN_UP, **_CRASHED}),
     _S.FENCE: _SOURCE_DEVICE_STATE[_S.FENCE],
     _S.HANDOVER: Step(Act.HAND_OVER, {_E.READY: _S.AWAIT, **_CALLED_OFF, **_CRASHED}),
     _S.RESUME: Step(
@@ -218,9 +215,10 @@ _GOES_BACK: dict[Event, Phase] = {
 }
 
 _DESTINATION_DEVICE_STATE: dict[Phase, Step] = {
+    # Nothing was made here yet: a VM of that name would be somebody else's, and SILENCE would end it.
     _D.CHECK: Step(
         Act.CHECK,
-        {_E.DONE: _D.STAGE, _E.FAILED: _D.DECLINED, _E.RESTARTED: _D.SILENCE, _E.VM_GONE: _D.SILENCE},
+        {_E.DONE: _D.STAGE, _E.FAILED: _D.DECLINED, _E.RESTARTED: _D.GIVE_BACK, _E.VM_GONE: _D.GIVE_BACK},
     ),
     _D.STAGE: Step(
         Act.STAGE, {_E.DONE: _D.INCOMING, _E.FAILED: _D.SILENCE, _E.RESTARTED: _D.SILENCE, _E.VM_GONE: _D.SILENCE}
@@ -229,7 +227,8 @@ _DESTINATION_DEVICE_STATE: dict[Phase, Step] = {
     _D.PREPARE: Step(
         Act.VALIDATE, {_E.DONE: _D.READY, _E.FAILED: _D.SILENCE, _E.RESTARTED: _D.SILENCE, _E.VM_GONE: _D.SILENCE}
     ),
-    _D.READY: Step(Act.SAY_READY, {_E.HELD: _D.COMMIT, **_GOES_BACK}),
+    # A VM that is here may be the only whole one: it is waited for again, and the registry decides.
+    _D.READY: Step(Act.SAY_READY, {_E.HELD: _D.COMMIT, **_GOES_BACK, _E.RESTARTED: _D.READY}),
     _D.COMMIT: Step(
         Act.COMMIT,
         {_E.DONE: _D.ACTIVATE, _E.LOST: _D.SILENCE, _E.RESTARTED: _D.COMMIT, _E.VM_GONE: _D.SILENCE},

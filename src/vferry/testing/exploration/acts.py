@@ -13,9 +13,9 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from vferry.core.migration.phases import Act, Event, Role
-from vferry.testing.exploration.world import CHANGES, Change, Entry, Sent, Shared, Side, Vm, changed
+from vferry.testing.exploration.world import CHANGES, LETTING_GO, Change, Entry, Sent, Shared, Side, Vm, changed
 
-__all__ = ["ACTS", "ActSteps", "Move", "View", "then"]
+__all__ = ["ACTS", "ActSteps", "Move", "View", "is_patient", "then"]
 
 
 class Move(NamedTuple):
@@ -132,7 +132,12 @@ def _send_memory(now: View) -> Iterator[Move]:
 
 
 def _unplug(now: View) -> Iterator[Move]:
-    yield now.step("unplugs the VFs", plugged=0) if now.side.plugged else now.ends(Event.DONE)
+    if not now.side.plugged:
+        yield now.ends(Event.DONE)
+    elif now.vm == Vm.ABSENT:
+        yield now.ends(Event.FAILED)
+    elif now.side.plugged != LETTING_GO:
+        yield now.step("asks the guest to let go of the VFs", plugged=LETTING_GO)
     yield now.goes_wrong()
 
 
@@ -172,9 +177,9 @@ def _hand_over(now: View) -> Iterator[Move]:
 def _switch(now: View) -> Iterator[Move]:
     if now.vm == Vm.STOPPED:
         yield now.step("lets the rest flow", vm=Vm.SWITCHED)
-    else:
+    else:  # Where the VM is gone, too: the only whole one may be the destination's.
         yield now.ends(Event.DONE)
-    yield now.ends(Event.FAILED) if now.vm in (Vm.PAUSED, Vm.ABSENT) else now.goes_wrong()
+    yield now.ends(Event.FAILED) if now.vm == Vm.PAUSED else now.goes_wrong()
 
 
 _DECIDED = {Entry.SOURCES: Event.ABORTED, Entry.COMMITTED: Event.COMMITTED, Entry.DESTINATIONS: Event.FINISHED}
@@ -230,7 +235,9 @@ def _resume(now: View) -> Iterator[Move]:
 
 
 def _start_again(now: View) -> Iterator[Move]:
-    if now.vm == Vm.ABSENT:
+    if now.side.receiving < now.vfs:  # After a reboot UNFENCE had nothing to bring back.
+        yield next(_unfence(now))
+    elif now.vm == Vm.ABSENT:
         yield now.step("starts the VM again", vm=Vm.RUNNING)
     elif now.vm == Vm.RUNNING:
         yield now.ends(Event.DONE)
@@ -247,7 +254,7 @@ def _replug(now: View) -> Iterator[Move]:
         if side.receiving == now.vfs or side.rebooted:
             if not side.plugged and now.vm != Vm.ABSENT:
                 yield now.step("plugs the VFs", plugged=1)
-            else:
+            elif side.plugged != LETTING_GO or now.vm == Vm.ABSENT:  # Otherwise the guest's answer is waited for.
                 yield now.ends(Event.DONE)
     yield now.goes_wrong()
 
@@ -298,6 +305,11 @@ def _program(now: View) -> Iterator[Move]:
         yield now.step("programs a VF", receiving=side.receiving + 1, parked=max(0, side.parked - 1))
     else:
         yield now.ends(Event.DONE)
+    yield now.goes_wrong()
+
+
+def _activate_loaded(now: View) -> Iterator[Move]:
+    yield now.ends(Event.DONE if now.side.receiving == now.vfs else Event.FAILED)
     yield now.goes_wrong()
 
 
@@ -399,7 +411,7 @@ ACTS: Mapping[Act, ActSteps] = MappingProxyType(
         Act.SAY_READY: _say_ready,
         Act.COMMIT: _commit,
         Act.ACTIVATE: _program,
-        Act.ACTIVATE_LOADED: _program,
+        Act.ACTIVATE_LOADED: _activate_loaded,
         Act.START: _start,
         Act.FINISH: _finish,
         Act.PLUG: _plug,
@@ -408,3 +420,13 @@ ACTS: Mapping[Act, ActSteps] = MappingProxyType(
     }
 )
 """The steps of every act."""
+
+
+def is_patient(act: Act, now: View) -> bool:
+    """Whether the deadline of an act may not pass now: it looks at the hypervisor first, once more.
+
+    The only whole VM may be the destination's where it is held, and where the source's is gone.
+    """
+    if act is Act.SAY_READY:
+        return now.vm == Vm.HELD
+    return act is Act.WATCH and now.vm == Vm.ABSENT and not now.cold

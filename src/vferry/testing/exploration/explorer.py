@@ -16,13 +16,15 @@ from typing import NamedTuple
 from vferry.core.migration.phases import Act, Role
 from vferry.core.migration.tables import TABLES, Order, Table
 from vferry.testing.exploration.acts import ACTS, ActSteps
-from vferry.testing.exploration.invariants import ENTRY_FIELD, Invariants
+from vferry.testing.exploration.invariants import Invariants
 from vferry.testing.exploration.sides import Between, OneSide, Recovery
 from vferry.testing.exploration.world import SHARED, SHARED_END, Shared, Side, State, describe, describe_end, initial
 
 __all__ = ["Report", "Violation", "explore"]
 
 _LOOKS_AT_CLOCK_EVERY = 4096
+_CHANGED = slice(SHARED, SHARED + 3)
+"""Where both VMs and the registry's entry are in a state."""
 
 
 class Violation(NamedTuple):
@@ -274,7 +276,7 @@ class _Search:
         state = graph.states[at]
         for successor, after in self._moves.after(state):
             graph.transitions += 1
-            if state[ENTRY_FIELD] != after[ENTRY_FIELD]:
+            if state[_CHANGED] != after[_CHANGED] or (state[0], state[SHARED_END]) != (after[0], after[SHARED_END]):
                 self._look_at_change(at, state, successor, after)
             number = graph.numbers.get(after)
             if successor.fault:
@@ -288,6 +290,8 @@ class _Search:
 
     def _look_at_change(self, at: int, state: State, successor: _Successor, after: State) -> None:
         what = self._invariants.broken_by(state, after)
+        if what is None and not successor.fault:
+            what = self._invariants.gives_up(state, after)
         if what is not None and self.violation is None:
             trace = (*self._graph.trace(at, self._moves.labels), _line(self._moves, successor, after))
             self.violation = Violation(what, trace)
@@ -299,6 +303,8 @@ def _line(moves: _Moves, successor: _Successor, after: State) -> str:
 
 def _stuck(graph: _Graph, moves: _Moves, invariants: Invariants) -> Violation | None:
     """Return a state that comes to no good end, or to no rest where a person is needed; None if there is none."""
+    if not any(map(invariants.has_moved, graph.states)):
+        return Violation("the VM never moves", ())
     lost = graph.cannot_reach(invariants.is_good, invariants.needs_person)
     if lost is not None:
         return Violation("no good end can be reached", graph.trace(lost, moves.labels))

@@ -10,11 +10,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from vferry.core.migration.phases import DestinationPhase, Phase, Role, SourcePhase
+from vferry.core.migration.recovery import VmSays
 from vferry.core.migration.tables import Order
+from vferry.testing.exploration.sides import LOOKS
 from vferry.testing.exploration.world import (
     NOT_BEGUN,
     OVER,
     SHARED,
+    SHARED_END,
     Change,
     Entry,
     Process,
@@ -32,6 +35,11 @@ __all__ = ["ENTRY_FIELD", "Invariants"]
 ENTRY_FIELD = SHARED + Shared._fields.index("entry")
 """Where in a state the registry's entry is."""
 
+_SOURCE_SEEN = Side._fields.index("seen")
+_SOURCE_VM = SHARED + Shared._fields.index("source_vm")
+_DESTINATION_VM = SHARED + Shared._fields.index("destination_vm")
+_DESTINATION_PHASE = SHARED_END
+
 _S = SourcePhase
 _D = DestinationPhase
 _KILLED_A, _KILLED_B = 1, 2
@@ -46,12 +54,21 @@ def _numbers(*phases: Phase) -> frozenset[int]:
 
 _SILENT_SOURCE = _numbers(_S.HANDOVER, _S.SWITCH, _S.AWAIT, _S.RECALL, _S.RETRACT, _S.RELEASE, _S.RELEASED)
 _BEFORE_PREPARE = _numbers(_D.CHECK, _D.STAGE, _D.INCOMING, _D.GIVE_BACK, _D.RETURNED, _D.DECLINED)
+_HEARS_A = _numbers(
+    *(_S.CLAIM, _S.OFFER, _S.UNPLUG, _S.SHUTDOWN, _S.PRECOPY, _S.RESUME, _S.KEPT, _S.REFUSED),
+)
+_HEARS_B = _numbers(_D.START, _D.FINISH, _D.ARRIVED, _D.ON_STANDBY)
+"""Phases in which something receives for a VM that runs there; in the others that is just being changed."""
+_CALLS_OFF = _numbers(
+    *(_S.ABORT, _S.RECALL, _S.RETRACT, _S.UNFENCE, _S.REJOIN, _S.RESUME, _S.REPLUG, _S.KEPT, _S.BLOCKED),
+)
+_GOES_BACK = _numbers(_D.SILENCE, _D.GIVE_BACK, _D.RETURNED, _D.DECLINED)
 _MAY_RUN = _numbers(_D.START, _D.FINISH, _D.PLUG, _D.ARRIVED, _D.ON_STANDBY, _D.BLOCKED)
 _BACK = _numbers(_D.RETURNED, _D.DECLINED)
 _ARRIVED = _numbers(_D.ARRIVED, _D.ON_STANDBY)
 _WAITING = _numbers(_S.AWAIT, _S.RETRACT)
 _S_BLOCKED, _S_KEPT, _S_RELEASED, _S_REFUSED = map(number_of, (_S.BLOCKED, _S.KEPT, _S.RELEASED, _S.REFUSED))
-_D_BLOCKED, _D_ON_STANDBY, _D_START = map(number_of, (_D.BLOCKED, _D.ON_STANDBY, _D.START))
+_D_BLOCKED, _D_ARRIVED, _D_ON_STANDBY, _D_START = map(number_of, (_D.BLOCKED, _D.ARRIVED, _D.ON_STANDBY, _D.START))
 
 
 class _World(NamedTuple):
@@ -80,6 +97,7 @@ class Invariants:
             ("the destination receives before it may", self._undecided_destination_receives),
             ("the VM runs where the journal says that it does not", self._ran_unnoticed),
             ("the VM ran on the destination, and was given back", self._given_back),
+            ("the VM runs, and nothing receives for it", self._runs_deaf),
             ("no complete VM is left, and no host has crashed", self._lost),
             ("the source is over, and not as it must be", self._bad_source_end),
             ("the destination is over, and not as it must be", self._bad_destination_end),
@@ -94,9 +112,9 @@ class Invariants:
 
     def broken_by(self, before: State, after: State) -> str | None:
         """Return what does not hold about a change of the registry, or None."""
-        old = _World(*parts(before))
-        if after[ENTRY_FIELD] != Entry.COMMITTED or old.shared.entry == Entry.COMMITTED:
+        if after[ENTRY_FIELD] != Entry.COMMITTED or before[ENTRY_FIELD] == Entry.COMMITTED:
             return None
+        old = _World(*parts(before))
         if old.a.receiving or old.a.standby:
             return "committed while the source receives"
         if old.shared.source_vm in _RUNS:
@@ -144,6 +162,41 @@ class Invariants:
     def _given_back(world: _World) -> bool:
         return world.shared.destination_vm in (Vm.RUNNING, Vm.RAN) and world.shared.entry not in _WON
 
+    @staticmethod
+    def _runs_deaf(world: _World) -> bool:
+        a, shared, b = world
+        if shared.source_vm in _RUNS and a.phase in _HEARS_A:
+            return not (a.receiving or a.standby)
+        return shared.destination_vm in _RUNS and b.phase in _HEARS_B and not (b.receiving or b.standby)
+
+    def gives_up(self, before: State, after: State) -> str | None:
+        """Return what does not hold about a step that is no fault: it must not give the last complete VM up."""
+        if self._cold or not self._is_whole(before) or self._is_whole(after) or self._was_there(before, after):
+            return None
+        return "the last complete VM is given up"
+
+    @staticmethod
+    def _was_there(before: State, after: State) -> bool:
+        """Whether the source, starting again, goes back from what it saw: its VM was there then, and is lost since."""
+        seen = before[_SOURCE_SEEN]
+        return bool(seen and before[0] != after[0] and LOOKS[seen - 1][1] is not VmSays.ABSENT)
+
+    @staticmethod
+    def _is_whole(state: State) -> bool:
+        """Whether a complete VM is somewhere, and its side means to keep it.
+
+        What is left on the source is none any more once the VM ran on the destination; nor is what is held on the
+        destination, once either side goes back.
+        """
+        held = state[_DESTINATION_VM]
+        if held in (Vm.RUNNING, Vm.RAN):
+            return held == Vm.RUNNING
+        if state[_SOURCE_VM] != Vm.ABSENT:
+            return True
+        phase = state[_DESTINATION_PHASE]
+        called_off = (state[0] in _CALLS_OFF or phase == _D_BLOCKED) and state[ENTRY_FIELD] in _OURS
+        return held == Vm.HELD and phase not in _GOES_BACK and not called_off
+
     def _lost(self, world: _World) -> bool:
         shared = world.shared
         whole = shared.source_vm != Vm.ABSENT or shared.destination_vm in (Vm.HELD, Vm.RUNNING)
@@ -158,8 +211,9 @@ class Invariants:
             return False
         ended = a.rebooted and not self._cold
         runs = shared.source_vm == Vm.RUNNING or ended or shared.killed & _KILLED_A
-        as_before = (a.receiving == self._vfs or a.rebooted) and not a.standby
-        plugged = a.plugged or not self._failover or shared.source_vm == Vm.ABSENT
+        rebooted = a.rebooted and shared.source_vm == Vm.ABSENT
+        as_before = (a.receiving == self._vfs or rebooted) and not a.standby
+        plugged = a.plugged == 1 or not self._failover or shared.source_vm == Vm.ABSENT
         return not (runs and as_before and plugged and shared.entry == Entry.SOURCES)
 
     def _bad_destination_end(self, world: _World) -> bool:
@@ -189,6 +243,11 @@ class Invariants:
         return Process.ALARMED in (world.a.process, world.b.process) or (
             world.a.phase == _S_BLOCKED and world.shared.entry not in (Entry.SOURCES, Entry.DESTINATIONS)
         )
+
+    @staticmethod
+    def has_moved(state: State) -> bool:
+        """Whether the VM has arrived, and was released."""
+        return state[0] == _S_RELEASED and state[_DESTINATION_PHASE] == _D_ARRIVED
 
     def is_good(self, state: State) -> bool:
         """Whether everything is over, with exactly one owner, and no person is needed."""

@@ -13,13 +13,14 @@ from itertools import product
 from typing import NamedTuple, TypeAlias
 
 from vferry.core.migration.phases import Act, DestinationPhase, Event, Phase, Role
-from vferry.core.migration.recovery import DeviceSays, Verdict, VmSays, Witnesses, judge
+from vferry.core.migration.recovery import DeviceSays, RegistrySays, Verdict, VmSays, Witnesses, judge
 from vferry.core.migration.tables import Order, Step, Table
-from vferry.testing.exploration.acts import ActSteps, View
+from vferry.testing.exploration.acts import ActSteps, View, is_patient
 from vferry.testing.exploration.world import (
     CHANGES,
     DESTINATION_PHASES,
     ENTRY_SAYS,
+    LETTING_GO,
     NOT_BEGUN,
     OVER,
     SOURCE_PHASES,
@@ -33,14 +34,15 @@ from vferry.testing.exploration.world import (
     number_of,
 )
 
-__all__ = ["ALARM", "Between", "Judge", "Next", "OneSide", "Recovery"]
+__all__ = ["ALARM", "LOOKS", "Between", "Judge", "Next", "OneSide", "Recovery"]
 
 ALARM = "alarm: "
 """Begins what a side does that stops because its witnesses contradict each other."""
 
 Judge: TypeAlias = Callable[[Witnesses], Verdict]
 
-_LOOKS: tuple[tuple[DeviceSays, VmSays, VmSays], ...] = tuple(product(DeviceSays, VmSays, VmSays))
+LOOKS: tuple[tuple[DeviceSays, VmSays, VmSays], ...] = tuple(product(DeviceSays, VmSays, VmSays))
+"""What the first witnesses can say: the device, the hypervisor here, the one there."""
 
 _MESSAGES: dict[Role, tuple[tuple[int, Event], ...]] = {
     Role.SOURCE: ((Sent.ACCEPT, Event.ACCEPTED), (Sent.REFUSE, Event.REFUSED), (Sent.READY, Event.READY)),
@@ -112,6 +114,9 @@ class OneSide:
         else:
             yield from self._works(side, shared)
         yield from self._crashes(side, shared)
+        if side.plugged == LETTING_GO and shared.source_vm != Vm.ABSENT:
+            yield Next("the guest lets go of the VFs", side._replace(plugged=0), shared, fault=False)
+            yield Next("the guest keeps the VFs", side._replace(plugged=1), shared, fault=True)
 
     def _works(self, side: Side, shared: Shared) -> Iterator[Next]:
         step = self._steps[side.phase]
@@ -121,12 +126,12 @@ class OneSide:
             if shared.sent & bit and event in step.on:
                 yield self._journals(side, shared, event, fault=False)
         for event in (Event.TIMEOUT, Event.CANCEL):
-            if event in step.on:
+            patient = event is Event.TIMEOUT and is_patient(step.act, self._view(side, shared, step))
+            if event in step.on and not patient:
                 yield self._journals(side, shared, event, fault=event is Event.CANCEL)
 
     def _acting(self, side: Side, shared: Shared, step: Step) -> Iterator[Next]:
-        view = View(self._role, side, shared, frozenset(step.on), self._vfs, self._order is Order.COLD)
-        for move in self._acts[step.act](view):
+        for move in self._acts[step.act](self._view(side, shared, step)):
             if move.event is None:
                 yield Next(move.what, move.side, move.shared, move.fault)
             elif move.event in step.on:
@@ -134,6 +139,9 @@ class OneSide:
             elif not move.fault:
                 what = f"the act ends with '{move.event.value}', which the phase does not know"
                 yield Next(what, move.side, move.shared, fault=False, wrong=True)
+
+    def _view(self, side: Side, shared: Shared, step: Step) -> View:
+        return View(self._role, side, shared, frozenset(step.on), self._vfs, self._order is Order.COLD)
 
     def _journals(self, side: Side, shared: Shared, event: Event, *, fault: bool) -> Next:
         step = self._steps[side.phase]
@@ -152,6 +160,8 @@ class OneSide:
             if verdict.event is not None:
                 after = self._journals(side, shared, verdict.event, fault=False)
                 yield after._replace(what=f"has all witnesses, {after.what}", side=after.side._replace(seen=0))
+            elif witnesses.registry is RegistrySays.UNREACHABLE:
+                yield Next("the registry does not answer: asks again", side._replace(seen=0), shared, fault=False)
             else:
                 alarmed = side._replace(process=Process.ALARMED, seen=0)
                 yield Next(f"{ALARM}{self._phase(side).value}: {verdict.why}", alarmed, shared, fault=False)
@@ -160,15 +170,15 @@ class OneSide:
         if self._registry_first:
             yield 1 + shared.entry
         else:
-            yield from (1 + _LOOKS.index(look) for look in self._looks(side, shared))
+            yield from (1 + LOOKS.index(look) for look in self._looks(side, shared))
 
     def _witnesses(self, side: Side, shared: Shared) -> Iterator[Witnesses]:
         """Yield what all witnesses say, some of them now, some of them when they were asked first."""
         if self._registry_first:
-            registry, looks = ENTRY_SAYS[side.seen - 1], tuple(self._looks(side, shared))
+            entry, looks = side.seen - 1, tuple(self._looks(side, shared))
         else:
-            registry, looks = ENTRY_SAYS[shared.entry], (_LOOKS[side.seen - 1],)
-        for device, here, there in looks:
+            entry, looks = shared.entry, (LOOKS[side.seen - 1],)
+        for registry, (device, here, there) in product((ENTRY_SAYS[entry], RegistrySays.UNREACHABLE), looks):
             yield Witnesses(self._order, self._role, self._phase(side), registry, device, here=here, there=there)
 
     def _looks(self, side: Side, shared: Shared) -> Iterator[tuple[DeviceSays, VmSays, VmSays]]:

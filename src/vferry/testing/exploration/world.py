@@ -25,6 +25,7 @@ __all__ = [
     "CHANGES",
     "DESTINATION_PHASES",
     "ENTRY_SAYS",
+    "LETTING_GO",
     "NOT_BEGUN",
     "OVER",
     "SHARED",
@@ -135,7 +136,7 @@ class Side(NamedTuple):
     standby: int
     """Failover: the VM's MAC is forwarded to its standby."""
     plugged: int
-    """Failover: the guest has the VFs."""
+    """Failover: the guest has the VFs: 1; :data:`LETTING_GO`: it was asked to let go of them."""
     seen: int = 0
     """Starting again: what the first witnesses said, as a number; 0: none was asked yet."""
 
@@ -155,6 +156,9 @@ class Shared(NamedTuple):
     killed: int
     """Hypervisor processes that were killed, each with its VM, as bits: 1 the source's, 2 the destination's."""
 
+
+LETTING_GO: Final = 2
+"""The guest still has the VFs, was asked to let go of them, and may do so at any time."""
 
 SHARED: Final = len(Side._fields)
 SHARED_END: Final = SHARED + len(Shared._fields)
