@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tests.ixgbe.driver_rig import Rig
 from vferry.nic.ixgbe import pci_config
 from vferry.nic.ixgbe.guest_memory import DmaError, GuestMemory, Region
-from vferry.nic.ixgbe.registers import vf
+from vferry.nic.ixgbe.registers import pf, vf
 from vferry.nic.ixgbe.vf_driver.queues import TXDCTL_ON
 
 BASE = 0x1_2340_0000
@@ -290,6 +290,8 @@ class Pair:
 
     def __init__(self, number: int = 2, *, mtu: int = 1500, **guest: object) -> None:
         self.rig = Rig(num_vfs=max(number, 2), mtu=mtu)
+        # No fields are hashed, so that descriptors say nothing of RSS: test_queues_rss.py has those that do.
+        self.rig.hw.write(pf.MRQC.offset, self.rig.hw.peek(pf.MRQC.offset) & pf.MRQC_MRQE_MASK)
         self.guests = [Guest(self.rig, index, **guest) for index in range(number)]  # type: ignore[arg-type]
         self.wire: list[bytes] = []
         self.rig.hw.wire = self.wire.append

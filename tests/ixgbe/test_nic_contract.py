@@ -13,7 +13,16 @@ from vferry.core.capability import Feature
 from vferry.core.model import ZERO_MAC, AdminState, Attribute, LinkState
 from vferry.nic.ixgbe.nic import make_host
 from vferry.ports.nic import Nic, NicError, NotSupportedError, RejectedError
-from vferry.testing import ErrnoFault, Fault, FaultNic, ResetFault, SimClock
+from vferry.testing import (
+    CrashingNic,
+    CrashPoints,
+    ErrnoFault,
+    Fault,
+    FaultNic,
+    ResetFault,
+    SimClock,
+    SlowFault,
+)
 from vferry.testing.nic_contract import NicContract
 
 REFUSED: dict[Feature, type[NicError]] = {
@@ -103,6 +112,25 @@ class TestBusyForAWhile(FaultContract):
         ErrnoFault(vf=1, number=errno.EAGAIN, times=2),
         ErrnoFault(vf=3, number=errno.EBUSY, times=3, at_call=4),
     )
+
+
+class TestSlowWithinTheDeadline(FaultContract):
+    faults = (
+        SlowFault(seconds=0.4, deadline=1.0, times=None),
+        SlowFault(seconds=0.4, deadline=1.0, times=None, method="read"),
+    )
+
+
+class TestFaultsOfOtherVfs(FaultContract):
+    faults = (ErrnoFault(vf=0, number=errno.EINVAL, times=None), ErrnoFault(pf="eth1", number=errno.EIO, times=None))
+
+
+class TestCrashPointsThatNeverCome(IxgbeContract):
+    @pytest.fixture
+    def nic(self) -> Nic:
+        inner = make_host("a", num_vfs=5)
+        inner.assign_vf("eth0", 4, "the neighbour")
+        return CrashingNic(inner, CrashPoints())
 
 
 class TestResettingAndBusy(FaultContract):

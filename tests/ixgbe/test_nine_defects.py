@@ -14,9 +14,13 @@ import struct
 import pytest
 
 from tests.ixgbe.driver_rig import ADMIN_MAC, GROUP, MPE, OTHER_MAC, ROMPE, Api, Rig
+from tests.ixgbe.nic_rig import Host
+from vferry.nic.ixgbe import device_state, tlv
+from vferry.nic.ixgbe.carrier import IxgbeCarrier
 from vferry.nic.ixgbe.messages import ACK, CTS, NACK, Id, XcastMode, mac_words, pack_hashes, word0
 from vferry.nic.ixgbe.pf_driver import DriverError, PfDriver, VfSession
 from vferry.nic.ixgbe.pf_driver.multicast import mta_vector
+from vferry.ports.carrier import BadStateError
 
 
 def memcpy_vfinfo(source: PfDriver, destination: PfDriver, vf: int) -> None:
@@ -63,6 +67,25 @@ def test_defect_1_the_layout_is_not_an_interface_and_its_size_tells_nothing() ->
     with_rss_query, without = (LAYOUT_4_1.pack(*fields, allowed, Api.V1_1) for allowed in (True, False))
     assert LAYOUT_3_9.size == LAYOUT_4_1.size == 88
     assert LAYOUT_3_9.unpack(with_rss_query) == LAYOUT_3_9.unpack(without) == (*fields, Api.V1_1)
+
+
+def test_defect_1_does_not_hit_a_saved_state_that_says_its_version_and_its_entries_lengths() -> None:
+    """Another version, and a session entry that is longer than this one knows, are refused before a field is read."""
+    host = Host()
+    host.guest(1)
+    carrier = IxgbeCarrier(host.nic)
+    carrier.stop("eth0", 1)
+    state = carrier.save("eth0", 1, session=True)
+    assert device_state.decode(state).session == host.software.driver.session(1)
+    newer = bytearray(state)
+    struct.pack_into("<H", newer, len(tlv.MAGIC), tlv.VERSION + 1)
+    with pytest.raises(BadStateError, match="version 2; version 1 is known"):
+        device_state.decode(bytes(newer))
+    entries = tlv.decode(state, range(1, 10))
+    entries[device_state.SESSION] += b"\x01"  # a setting of a newer version, behind all others
+    longer = tlv.encode(tlv.Tlv(kind, data) for kind, data in sorted(entries.items()))
+    with pytest.raises(BadStateError, match="session"):
+        device_state.decode(longer)
 
 
 def test_defect_1_a_copy_imports_a_pointer_of_another_host() -> None:

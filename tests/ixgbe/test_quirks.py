@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The PF driver's quirks, each as a test that names it.
 
-All are of ``drivers/net/ethernet/intel/ixgbe/ixgbe_sriov.c``, Linux 6.12; the function stands in each docstring.
+They are of ``drivers/net/ethernet/intel/ixgbe/``, Linux 6.12. The function stands in each docstring: of
+``ixgbe_sriov.c``, unless another file stands before it.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ def test_b_rompe_does_not_survive_since_the_hashes_are_gone() -> None:
 
 
 def test_b_the_reset_of_one_vf_takes_rompe_from_another_that_has_no_hashes() -> None:
-    """``ixgbe_set_rx_mode()`` rebuilds the table of the port for all VFs."""
+    """``ixgbe_main.c``, ``ixgbe_set_rx_mode()`` rebuilds the table of the port for all VFs."""
     rig = Rig()
     rig.handshake(0)
     rig.ask(0, Id.UPDATE_XCAST_MODE, XcastMode.MULTI)
@@ -219,7 +220,7 @@ def test_an_administrators_address_is_in_force_at_once_and_told_at_the_next_rese
 
 
 def test_duplicate_addresses_are_not_noticed() -> None:
-    """``ixgbe_ndo_set_vf_mac()``, ``ixgbe_add_mac_filter()``: two entries with the same address."""
+    """``ixgbe_ndo_set_vf_mac()``; ``ixgbe_main.c``, ``ixgbe_add_mac_filter()``: two entries with the same address."""
     rig = Rig()
     rig.pf.set_vf_mac(0, ADMIN_MAC)
     rig.pf.set_vf_mac(1, ADMIN_MAC)
@@ -316,7 +317,7 @@ def test_only_an_x550_hides_the_tag_before_the_next_reset(mac_type: MacType, hid
 
 
 def test_a_full_vlan_table_refuses_a_port_vlan() -> None:
-    """``ixgbe_ndo_set_vf_vlan()``: ENOSPC from ``ixgbe_find_vlvf_slot()``."""
+    """``ixgbe_ndo_set_vf_vlan()``: ENOSPC from ``ixgbe_common.c``, ``ixgbe_find_vlvf_slot()``."""
     rig = Rig()
     rig.handshake(1)
     for vid in range(1, 64):

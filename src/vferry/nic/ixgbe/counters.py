@@ -47,13 +47,8 @@ class Counters:
         if frame[0] & 1 and frame[:6] != _BROADCAST:
             self.rx_multicast[pool] += 1
 
-    def count_tx(self, pool: int, octets: int) -> None:
-        """Count a frame from a pool's transmit queue, of so many octets without FCS."""
-        self.tx_packets[pool] += 1
-        self.tx_octets[pool] += octets + FCS
-
     def uncount_tx(self, pool: int, octets: int) -> None:
-        """Take such a frame back: it was dropped before it left the pool."""
+        """Take back a sent frame of so many octets without FCS: it was dropped before it left the pool."""
         self.tx_packets[pool] -= 1
         self.tx_octets[pool] -= octets + FCS
 

@@ -22,7 +22,43 @@ import enum
 import struct
 from typing import Final, NamedTuple
 
-__all__ = ["CONTEXTS", "DESCRIPTOR", "PAIR", "Context", "L4Type", "receive_write_back"]
+__all__ = [
+    "CONTEXTS",
+    "DCMD_EOP",
+    "DCMD_RS",
+    "DCMD_TSE",
+    "DCMD_VLE",
+    "DESCRIPTOR",
+    "DTALEN_MASK",
+    "ERR_IPE",
+    "ERR_TCPE",
+    "HALF",
+    "IDX_MASK",
+    "IDX_SHIFT",
+    "KIND_CONTEXT",
+    "KIND_DATA",
+    "KIND_MASK",
+    "PAIR",
+    "PAYLEN_SHIFT",
+    "POPTS_IPSEC",
+    "POPTS_IXSM",
+    "POPTS_MASK",
+    "POPTS_TXSM",
+    "STAT_DD",
+    "STAT_EOP",
+    "STAT_IPCS",
+    "STAT_L4CS",
+    "STAT_UDPCS",
+    "STAT_VP",
+    "TX_DONE",
+    "TX_DONE_OFFSET",
+    "WORD",
+    "Context",
+    "L4Type",
+    "PacketType",
+    "RssType",
+    "receive_write_back",
+]
 
 DESCRIPTOR: Final = 16
 """Octets of a descriptor."""

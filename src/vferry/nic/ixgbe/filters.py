@@ -29,6 +29,8 @@ from typing import Final
 from vferry.nic.ixgbe.frame import BROADCAST, UNTAGGED, VID_MASK, hash_index, is_group
 from vferry.nic.ixgbe.registers import pf
 
+__all__ = ["ALL_POOLS", "FILTER_OFFSETS", "POOLS", "ROUTES_KEPT", "WIRE_ONLY", "Filters", "Route", "pools_of"]
+
 POOLS: Final = 64
 ALL_POOLS: Final = (1 << POOLS) - 1
 ROUTES_KEPT: Final = 8192

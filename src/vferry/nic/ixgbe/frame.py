@@ -8,6 +8,21 @@ from __future__ import annotations
 
 from typing import Final
 
+__all__ = [
+    "BROADCAST",
+    "FCS_SIZE",
+    "HEADER_SIZE",
+    "TAG_SIZE",
+    "TPID",
+    "UNTAGGED",
+    "VID_MASK",
+    "hash_index",
+    "is_group",
+    "vlan_of",
+    "with_tag",
+    "without_tag",
+]
+
 HEADER_SIZE: Final = 14
 """Octets of an untagged Ethernet header: two addresses and a type (IEEE 802.3, 3.1.1)."""
 TAG_SIZE: Final = 4

@@ -419,7 +419,8 @@ class Ixgbe82599:
     def transmit(self, pool: int, frame: bytes) -> None:
         """Take a frame from a pool's transmit queue; the PF's own pool is VT_CTL's default pool.
 
-        :param pool: 0 to 63.
+        :param pool: 0 to 63: the pool of a VF has its number, and what lies beyond the VFs is the PF's. Not checked:
+            frames are many.
         :param frame: from the destination address on, 802.1Q tag inline, without FCS.
         """
         self.counters.tx_packets[pool] += 1

@@ -17,7 +17,7 @@ from typing import Final
 from vferry.core.errors import UsageError
 from vferry.nic.ixgbe import pci_config
 from vferry.nic.ixgbe.hardware import Ixgbe82599
-from vferry.nic.ixgbe.pf_driver import MacType, PfDriver, VfStats, stats
+from vferry.nic.ixgbe.pf_driver import DEFAULT_RSS_KEY, MacType, PfDriver, VfStats, stats
 from vferry.nic.ixgbe.pf_driver.registers import Registers
 from vferry.nic.ixgbe.registers import pf
 
@@ -74,6 +74,7 @@ class SoftwarePf:
     :param ifindex: of its network interface after boot.
     :param mtu: after boot, in octets.
     :param resume_extension: the PF driver knows the RESUME message.
+    :param rss_key: of the port, 40 octets; on real hosts no two have the same.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class SoftwarePf:
         head_writable_when_disabled: bool = True,
         flr_clears_enables: bool = True,
         host: str = "host",
+        rss_key: bytes = DEFAULT_RSS_KEY,
     ) -> None:
         if not 0 <= num_vfs <= MAX_TOTAL_VFS:
             raise UsageError("create VFs", why=f"{num_vfs} are outside 0 to {MAX_TOTAL_VFS}", pf=name, host=host)
@@ -102,6 +104,7 @@ class SoftwarePf:
         self.first_ifindex: Final = ifindex
         self.ifindex = ifindex
         self._mac_type: Final = mac_type
+        self._rss_key: Final = rss_key
         self._first_mtu: Final = mtu
         self._first_num_vfs: Final = num_vfs
         self.hardware: Final = Ixgbe82599(
@@ -178,6 +181,7 @@ class SoftwarePf:
             mac_type=self._mac_type,
             resume_extension=self.resume_extension,
             host=self.host,
+            rss_key=self._rss_key,
         )
         driver.enable_sriov(num_vfs)
         self._forget_vfs(num_vfs)

@@ -6,7 +6,8 @@ vector ``n``; the mailbox raises the one that VTIVAR_MISC names, while that entr
 
 A VF's vector that fires clears its cause if VTEIAC says so, and masks itself if VTEIAM says so, as ixgbevf relies on
 (``ixgbevf_msix_other()`` writes VTEIMS again each time, and reads no cause). A cause that came while it was masked
-fires when it is unmasked. Moderation (EITR, VTEITR) is not modelled: every interrupt comes at once.
+fires when it is unmasked. Every interrupt raised here comes at once: what VTEITR holds back of a VF's queues waits in
+:mod:`~vferry.nic.ixgbe.queue_interrupts` before. The PF's own moderation (EITR) is not modelled.
 """
 
 from __future__ import annotations

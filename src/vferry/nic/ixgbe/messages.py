@@ -26,6 +26,7 @@ __all__ = [
     "MSGINFO_MASK",
     "MSGINFO_SHIFT",
     "NACK",
+    "RESET_REPLY_WORDS",
     "Api",
     "Id",
     "XcastMode",

@@ -19,6 +19,8 @@ from vferry.core.errors import UsageError
 __all__ = [
     "BAR0",
     "BAR3",
+    "BAR_64BIT",
+    "BAR_OCTETS",
     "COMMAND",
     "COMMAND_BUS_MASTER",
     "COMMAND_MEMORY",

@@ -17,7 +17,20 @@ from vferry.nic.ixgbe.queue_interrupts import LONGEST_INTERVAL
 from vferry.nic.ixgbe.registers import vf
 from vferry.nic.ixgbe.registers.declare import FULL, Register
 
-__all__ = ["CounterState", "InterruptState", "QueueState", "QueueStateError", "ReceiveState", "TransmitState"]
+__all__ = [
+    "ARRAY_REGISTERS",
+    "COUNTERS",
+    "RECEIVE_REGISTERS",
+    "TRANSMIT_REGISTERS",
+    "WORD_REGISTERS",
+    "CounterState",
+    "InterruptState",
+    "QueueState",
+    "QueueStateError",
+    "ReceiveState",
+    "TransmitState",
+    "check",
+]
 
 _LONGEST_US: Final = round(LONGEST_INTERVAL * 1e6) + 1
 _LONGEST_COUNT: Final = (1 << 63) - 1

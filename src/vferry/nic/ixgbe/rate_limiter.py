@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The transmit rate limiter of each pool: RTTBCNRC against a clock that is given.
 
-The hardware limits transmit queues, not pools (RTTDQSEL selects one). A pool has one queue here, so the last value
-written for any of its queues is the pool's.
+The hardware limits transmit queues, not pools (RTTDQSEL selects one). A pool is limited as a whole here, by the last
+value written for any of its queues. ixgbe writes the same rate for each queue of a VF, so a VF with n queues at work
+gets out up to n times its ``max_tx_rate`` on a real device, and just that rate here: a rate that is measured here says
+nothing of a guest with several queues there.
 
 Frames that come too early wait, in order, in the pool's backlog, and start at the instant the rate allows. A frame
 that is asked for late still counts from the instant at which it could have started, so what comes out does not depend
@@ -21,6 +23,8 @@ from typing import Final
 
 from vferry.nic.ixgbe.frame import FCS_SIZE
 from vferry.nic.ixgbe.registers import pf
+
+__all__ = ["BACKLOG", "DEFAULT_SPEED", "FACTOR_MASK", "FACTOR_ONE", "WINDOW_UNIT", "RateLimiter"]
 
 FACTOR_MASK: Final = pf.RTTBCNRC_RF_INT_MASK | pf.RTTBCNRC_RF_DEC_MASK
 """RTTBCNRC 27:0: link speed / rate, 14 bits before and 14 behind the point."""

@@ -15,7 +15,7 @@ from vferry.nic.ixgbe.register_file import RegisterFile
 from vferry.nic.ixgbe.registers import vf
 from vferry.nic.ixgbe.registers.declare import Register
 
-__all__ = ["RECEIVE", "TRANSMIT", "QueueFault", "QueueFaultError", "Ring", "RingRegisters"]
+__all__ = ["ENABLE", "RECEIVE", "TRANSMIT", "QueueFault", "QueueFaultError", "Ring", "RingRegisters"]
 
 ENABLE: Final = vf.TXDCTL_ENABLE
 """Bit 25 of TXDCTL and of RXDCTL alike."""

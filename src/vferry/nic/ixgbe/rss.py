@@ -15,7 +15,7 @@ from vferry.nic.ixgbe.packet import Packet
 from vferry.nic.ixgbe.register_file import RegisterFile
 from vferry.nic.ixgbe.registers import pf
 
-__all__ = ["FIELDS", "Rss", "Toeplitz"]
+__all__ = ["FIELDS", "FLOWS_KEPT", "Rss", "Toeplitz"]
 
 KEY_WORDS: Final = 10
 KEY_OCTETS: Final = 4 * KEY_WORDS

@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 from vferry.ports.carrier import BadStateError
 
-__all__ = ["MAX_ENTRIES", "MAX_SIZE", "REQUIRED", "VERSION", "Tlv", "decode", "encode"]
+__all__ = ["MAGIC", "MAX_ENTRIES", "MAX_SIZE", "REQUIRED", "VERSION", "Tlv", "bad", "decode", "encode"]
 
 MAGIC: Final = b"VFDS"
 VERSION: Final = 1

@@ -24,7 +24,7 @@ from vferry.nic.ixgbe.register_file import RegisterFile
 from vferry.nic.ixgbe.registers import vf
 from vferry.nic.ixgbe.rings import TRANSMIT, QueueFault, QueueFaultError, Ring
 
-__all__ = ["LONGEST_FRAME", "MOST_DESCRIPTORS", "SHORTEST_PACKET", "TransmitQueue"]
+__all__ = ["LONGEST_FRAME", "MOST_DESCRIPTORS", "SHORTEST_PACKET", "WORK", "TransmitQueue"]
 
 MOST_DESCRIPTORS: Final = 40
 """Of one packet (82599 datasheet, 7.2.3.3; DPDK's IXGBE_TX_MAX_SEG)."""

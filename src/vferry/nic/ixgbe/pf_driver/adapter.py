@@ -18,6 +18,7 @@ from vferry.nic.ixgbe.pf_driver.mailbox import PfMailbox
 from vferry.nic.ixgbe.pf_driver.multicast import MulticastTable
 from vferry.nic.ixgbe.pf_driver.pools import Pools
 from vferry.nic.ixgbe.pf_driver.registers import Registers
+from vferry.nic.ixgbe.pf_driver.rss import program_rss
 from vferry.nic.ixgbe.pf_driver.vfinfo import LinkState, MacType, VfDataStorage
 from vferry.nic.ixgbe.pf_driver.vlan_table import VlanTable
 from vferry.nic.ixgbe.registers import pf
@@ -26,6 +27,7 @@ __all__ = [
     "ETH_FCS_LEN",
     "ETH_FRAME_LEN",
     "ETH_HLEN",
+    "ETH_MIN_MTU",
     "MAX_JUMBO_FRAME_SIZE",
     "MAX_VFS",
     "Adapter",
@@ -54,14 +56,16 @@ class Adapter:
     """One port: ``struct ixgbe_adapter`` as far as VFs are concerned.
 
     :param host: names this host in ``vfdev``, which stands for a kernel pointer.
+    :param rss_key: 40 octets, written at every start of the port (``adapter->rss_key``).
     """
 
-    def __init__(self, bar: PfBar, *, mac_type: MacType, mtu: int, host: str) -> None:
+    def __init__(self, bar: PfBar, *, mac_type: MacType, mtu: int, host: str, rss_key: bytes) -> None:
         self.registers = Registers(bar)
         self.mailbox = PfMailbox(self.registers)
         self.mac_type = mac_type
         self.mtu = mtu
         self.host = host
+        self.rss_key = rss_key
         self.vfinfo: list[VfDataStorage] = []
         self.max_frames: list[int | None] = []  # the last SET_LPE of each VF: the kernel's driver keeps none
         self.uc_addresses: list[bytes] = []
@@ -138,7 +142,10 @@ class Adapter:
         self.mac_table.flush()
 
     def up(self) -> None:
-        """Configure and start the port (``ixgbe_up()``). The VFs' filters come back when each VF resets itself."""
+        """Configure and start the port (``ixgbe_up()``). The VFs' filters come back when each VF resets itself.
+
+        Their rates, which the reset of the device cleared, come back as soon as there is a link.
+        """
         self._configure_port()
         self._configure_virtualization()
         self._restore_filters()
@@ -150,6 +157,8 @@ class Adapter:
         self.registers.write(pf.EIMS, pf.EIMS_MAILBOX | pf.EIMS_LSC)
         for vf, info in enumerate(self.vfinfo):
             self.set_link_state(vf, info.link_state)
+        if self.link_up:  # the watchdog sees a link that comes up (ixgbe_watchdog_link_is_up())
+            self.check_rate_limit()
 
     def read_link(self) -> None:
         """Take link state and speed (Mbit/s) from the hardware."""
@@ -173,7 +182,7 @@ class Adapter:
                 registers.write(register, 0)
             return
         few = self.pools.queues_per_pool == 4
-        registers.write(pf.MRQC, pf.MRQC_VMDQRSS32EN if few else pf.MRQC_VMDQRSS64EN)
+        program_rss(registers, self.rss_key, pf.MRQC_VMDQRSS32EN if few else pf.MRQC_VMDQRSS64EN)
         registers.write(pf.MTQC, pf.MTQC_VT_ENA | (pf.MTQC_32VF if few else pf.MTQC_64VF))
         registers.write(pf.GCR_EXT, pf.GCR_EXT_MSIX_EN | (pf.GCR_EXT_VT_MODE_32 if few else pf.GCR_EXT_VT_MODE_64))
         registers.write(pf.VT_CTL, pf.VT_CTL_VT_ENABLE | pf.VT_CTL_REPLEN | pool << pf.VT_CTL_POOL_SHIFT)

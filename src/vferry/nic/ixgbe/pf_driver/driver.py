@@ -3,6 +3,10 @@
 
 One addition to the kernel's driver can be switched on (``resume_extension``), after the 2015 proposal: session state
 can be planted for a VF, and the VF's RESUME message makes the PF program it. See :meth:`PfDriver.plant_vfinfo`.
+
+Not modelled: traffic classes (DCB), FCoE, IPsec, malicious driver detection (MDD), RSS tables of single VFs (X550).
+The rate of a VF is programmed for each of its transmit queues, as the kernel's driver does, so a VF with several
+queues may send that many times its rate on a real device; the software 82599 limits the VF as a whole.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from vferry.nic.ixgbe.pf_driver.adapter import ETH_FCS_LEN, ETH_HLEN, ETH_MIN_MT
 from vferry.nic.ixgbe.pf_driver.dispatch import message_task
 from vferry.nic.ixgbe.pf_driver.errors import DriverError
 from vferry.nic.ixgbe.pf_driver.programmed import ProgrammedVf, programmed
+from vferry.nic.ixgbe.pf_driver.rss import DEFAULT_RSS_KEY, RSS_KEY_OCTETS
 from vferry.nic.ixgbe.pf_driver.vfinfo import LinkState, MacType, VfConfig, VfDataStorage, VfSession, VfStats
 from vferry.nic.ixgbe.registers import pf
 
@@ -28,6 +33,8 @@ class PfDriver:
     :param mtu: of the PF's network interface, in octets.
     :param resume_extension: know the RESUME message and :meth:`plant_vfinfo`.
     :param host: names this host in ``vfdev``, which stands for a kernel pointer.
+    :param rss_key: of the port, 40 octets.
+    :raises DriverError: EINVAL, an MTU or a key that the device cannot have.
     """
 
     def __init__(
@@ -38,8 +45,11 @@ class PfDriver:
         mac_type: MacType = MacType.MAC_82599EB,
         resume_extension: bool = False,
         host: str = "host",
+        rss_key: bytes = DEFAULT_RSS_KEY,
     ) -> None:
-        self._adapter = Adapter(bar, mac_type=mac_type, mtu=_checked_mtu(mtu), host=host)
+        if len(rss_key) != RSS_KEY_OCTETS:
+            raise DriverError(errno.EINVAL, f"an RSS key has {RSS_KEY_OCTETS} octets, not {len(rss_key)}")
+        self._adapter = Adapter(bar, mac_type=mac_type, mtu=_checked_mtu(mtu), host=host, rss_key=rss_key)
         self._resume_extension = resume_extension
         self._planted: dict[int, VfSession] = {}
         self._handling = False

@@ -25,6 +25,7 @@ from vferry.nic.ixgbe.registers import pf
 
 __all__ = [
     "PF_API_VERSIONS",
+    "XCAST_BITS",
     "check_frame_size",
     "check_xcast_mode",
     "get_link_state",
@@ -39,6 +40,7 @@ __all__ = [
     "set_multicast",
     "set_vlan",
     "set_xcast_mode",
+    "store_hashes",
     "update_xcast_mode",
 ]
 

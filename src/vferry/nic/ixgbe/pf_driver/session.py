@@ -70,7 +70,7 @@ def load_session(adapter: Adapter, vf: int, wanted: VfSession) -> None:
     info = adapter.info(vf)
     check_session(adapter, vf, wanted)
     reset_filters(adapter, vf)
-    mac = wanted.mac or info.vf_mac_addresses
+    mac = _mac_to_load(adapter, vf, wanted)
     if any(mac):
         adapter.set_vf_mac(vf, mac)
     info.vf_api = wanted.api_version
@@ -90,6 +90,11 @@ def load_session(adapter: Adapter, vf: int, wanted: VfSession) -> None:
         requests.set_lpe(adapter, vf, [0, wanted.max_frame])
     if not info.link_enable:
         adapter.pools.enable(vf, receive=False, transmit=False)
+
+
+def _mac_to_load(adapter: Adapter, vf: int, wanted: VfSession) -> bytes:
+    """Return the address the VF gets: the session's, else the one recorded here; zero where there is none."""
+    return wanted.mac or adapter.vfinfo[vf].vf_mac_addresses
 
 
 def _check_values(vf: int, wanted: VfSession) -> None:
@@ -126,7 +131,7 @@ def _check_settings(adapter: Adapter, vf: int, wanted: VfSession) -> None:
     if wanted.xcast_mode > XcastMode.MULTI and not info.trusted:
         raise DriverError(errno.EPERM, "the VF is not trusted with all multicasts", vf=vf)
     requests.check_xcast_mode(adapter, vf, wanted.xcast_mode)
-    if info.tx_rate and (not adapter.link_up or adapter.link_speed != RATE_LINK_SPEED):
+    if info.tx_rate and adapter.link_speed != RATE_LINK_SPEED:  # 0 while the link is down
         raise DriverError(errno.EINVAL, "a rate needs a link of 10000 Mbit/s", vf=vf)
 
 
@@ -135,8 +140,9 @@ def _check_space(adapter: Adapter, vf: int, wanted: VfSession) -> None:
     own = adapter.macvlans.of_vf(vf)
     if len(wanted.macvlans) > adapter.macvlans.free + len(own):
         raise DriverError(errno.ENOSPC, f"{len(wanted.macvlans)} further addresses do not fit", vf=vf)
-    needed = len(wanted.macvlans) + (wanted.mac is not None)
+    needed = len(wanted.macvlans) + any(_mac_to_load(adapter, vf, wanted))
     if needed > adapter.mac_table.free + len(adapter.mac_table.of_pool(vf)):
         raise DriverError(errno.ENOMEM, f"{needed} addresses do not fit", vf=vf)
-    if adapter.vlans.entries_for(wanted.vlans) > adapter.vlans.free:
-        raise DriverError(errno.ENOSPC, f"{len(wanted.vlans)} VLANs do not fit", vf=vf)
+    vids = {*wanted.vlans, adapter.vfinfo[vf].pf_vlan}
+    if not adapter.vlans.fits(vf, vids):
+        raise DriverError(errno.ENOSPC, f"{len(vids - {0})} VLANs do not fit", vf=vf)

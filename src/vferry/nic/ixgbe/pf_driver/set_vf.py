@@ -14,7 +14,16 @@ from vferry.nic.ixgbe.pf_driver.adapter import Adapter, is_valid_ether_addr
 from vferry.nic.ixgbe.pf_driver.errors import DriverError
 from vferry.nic.ixgbe.pf_driver.vfinfo import LinkState, MacType, VfConfig
 
-__all__ = ["get_config", "set_link_state", "set_mac", "set_rate", "set_rss_query_en", "set_spoofchk", "set_trust"]
+__all__ = [
+    "RATE_LINK_SPEED",
+    "get_config",
+    "set_link_state",
+    "set_mac",
+    "set_rate",
+    "set_rss_query_en",
+    "set_spoofchk",
+    "set_trust",
+]
 __all__ += ["set_vlan"]
 
 DOT1Q: Final = "802.1Q"

@@ -9,6 +9,7 @@ for all pools; entry 0 is kept for VLAN 0. The tables themselves are in the hard
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 
 from vferry.nic.ixgbe.pf_driver.errors import DriverError
 from vferry.nic.ixgbe.pf_driver.registers import Registers
@@ -97,14 +98,17 @@ class VlanTable:
             )
         )
 
-    def entries_for(self, vids: tuple[int, ...]) -> int:
-        """Count the further entries that `vids` would take."""
-        return sum(1 for vid in vids if vid and self._entry_of(vid) is None)
-
-    @property
-    def free(self) -> int:
-        """How many entries are not in use (entry 0 serves only VLAN 0)."""
-        return sum(not self._registers.read(pf.VLVF, entry) for entry in range(1, pf.VLVF_ENTRIES))
+    def fits(self, vf: int, vids: Iterable[int]) -> bool:
+        """Tell whether `vids` could be all VLANs of `vf`: after :meth:`clear_vf`, which gives its own entries up."""
+        mine = 1 << vf | 1 << self._pf_pool
+        free, kept = 0, set[int]()
+        for entry in range(1, pf.VLVF_ENTRIES):  # entry 0 serves only VLAN 0
+            vlvf, pools = self._registers.read(pf.VLVF, entry), self._pools(entry)
+            if not vlvf or (pools >> vf & 1 and not pools & ~mine):
+                free += 1
+            else:
+                kept.add(vlvf & pf.VLVF_VLANID_MASK)
+        return len(set(vids) - kept - {0}) <= free
 
     def _find(self, vid: int, *, bypass: bool) -> int | None:
         """Return the entry of `vid`, else the free one with the greatest index (``ixgbe_find_vlvf_slot()``)."""

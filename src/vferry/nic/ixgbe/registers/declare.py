@@ -17,6 +17,7 @@ from vferry.core.errors import UsageError
 
 __all__ = [
     "ALL_RESETS",
+    "FULL",
     "PF_RESETS",
     "Access",
     "AddressMap",

@@ -13,7 +13,7 @@ from vferry.nic.ixgbe.bar import VfBar
 from vferry.nic.ixgbe.registers import vf
 from vferry.nic.ixgbe.vf_driver.mailbox import Steps
 
-__all__ = ["Queues"]
+__all__ = ["TXDCTL_ON", "Queues"]
 
 TX_DESCRIPTORS: Final = 1024
 RX_DESCRIPTORS: Final = 512
