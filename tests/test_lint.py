@@ -38,10 +38,12 @@ def test_ruff_format() -> None:
     run(sys.executable, "-m", "ruff", "format", "--no-cache", "--check", *FOLDERS)
 
 
+@pytest.mark.slow
 def test_mypy() -> None:
     run(sys.executable, "-m", "mypy", *TYPED)
 
 
+@pytest.mark.slow
 def test_pyright() -> None:
     run(os.path.join(os.path.dirname(sys.executable), "pyright"), "--pythonpath", sys.executable, *TYPED)
 
