@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import msgspec
+import pytest
 from hypothesis import given
 
 from tests.core.preflight_cases import losses, pair_lists, policies, record, sound_pairs
@@ -18,6 +19,8 @@ from vferry.core.record import SavedVf
 from vferry.core.rules.case import is_zero
 from vferry.core.rules.codes import all_codes
 from vferry.core.rules.features import needed_features
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 Pairs = list[tuple[SavedVf, Target]]
