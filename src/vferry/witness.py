@@ -20,16 +20,11 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-from vferry.core.frames import ETH_ZLEN, mac_octets, vlan_tag
+from vferry.core.frames import ETH_P_LOCAL_EXPERIMENTAL, PROBE, probe
 from vferry.core.model import Vlan
 from vferry.ports.witness import Watch, WitnessError
 
 __all__ = ["FrameProber", "FrameWatch", "RemoteWitness"]
-
-ETH_P_LOCAL_EXPERIMENTAL = 0x88B5
-"""IEEE Std 802-2014, 9.2.4: Local Experimental EtherType 1."""
-
-MAGIC = b"vferry-probe"
 
 SOL_PACKET = 263
 PACKET_ADD_MEMBERSHIP = 1
@@ -49,11 +44,9 @@ class FrameProber:
             with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
                 sock.bind((netdev, 0))
                 source = sock.getsockname()[4][:6]
-                head = mac_octets(destination) + source
-                tags = b"".join(vlan_tag(vlan) for vlan in vlans)
-                frame = head + tags + struct.pack("!H", ETH_P_LOCAL_EXPERIMENTAL) + MAGIC + nonce
+                frame = probe(destination, source, nonce, vlans=vlans)
                 for _ in range(count):
-                    sock.send(frame.ljust(ETH_ZLEN, b"\0"))
+                    sock.send(frame)
         except OSError as error:
             raise WitnessError(f"send a probe from {netdev}", why=error.strerror or str(error)) from error
 
@@ -63,7 +56,7 @@ class FrameWatch:
 
     def __init__(self, nonce: bytes, *, seconds: float, interface: str | None = None) -> None:
         """Wait ``seconds`` at most, on ``interface`` or on all."""
-        self._wanted = MAGIC + nonce
+        self._wanted = PROBE + nonce
         self._seconds = seconds
         self._interface = interface
         self._socket: socket.socket | None = None

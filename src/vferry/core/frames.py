@@ -7,10 +7,16 @@ import struct
 
 from vferry.core.model import DOT1AD, DOT1Q, Vlan
 
-__all__ = ["ETH_P_RARP", "ETH_ZLEN", "mac_octets", "rarp", "vlan_tag"]
+__all__ = ["ETH_P_LOCAL_EXPERIMENTAL", "ETH_P_RARP", "ETH_ZLEN", "PROBE", "mac_octets", "probe", "rarp", "vlan_tag"]
 
 ETH_P_RARP = 0x8035
 """``include/uapi/linux/if_ether.h``."""
+
+ETH_P_LOCAL_EXPERIMENTAL = 0x88B5
+"""IEEE Std 802-2014, 9.2.4: Local Experimental EtherType 1."""
+
+PROBE = b"vferry-probe"
+"""What a probe's payload begins with, before the nonce."""
 
 ETH_ZLEN = 60
 """Octets of the shortest frame without its checksum (``include/uapi/linux/if_ether.h``)."""
@@ -38,3 +44,9 @@ def rarp(mac: str, *, vlans: tuple[Vlan, ...] = ()) -> bytes:
     tags = b"".join(vlan_tag(vlan) for vlan in vlans)
     body = _RARP_REQUEST + octets + bytes(4) + octets + bytes(4)
     return (_BROADCAST + octets + tags + struct.pack("!H", ETH_P_RARP) + body).ljust(ETH_ZLEN, b"\0")
+
+
+def probe(destination: str, source: bytes, nonce: bytes, *, vlans: tuple[Vlan, ...] = ()) -> bytes:
+    """Return a probe of a fence: to ``destination``, of the Local Experimental EtherType, carrying ``nonce``."""
+    head = mac_octets(destination) + source + b"".join(vlan_tag(vlan) for vlan in vlans)
+    return (head + struct.pack("!H", ETH_P_LOCAL_EXPERIMENTAL) + PROBE + nonce).ljust(ETH_ZLEN, b"\0")

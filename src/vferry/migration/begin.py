@@ -11,8 +11,9 @@ from vferry.core.migration.messages import Final, Finished, Message, Offer, Refu
 from vferry.core.migration.phases import DestinationPhase, Role, SourcePhase
 from vferry.core.migration.tables import order_of
 from vferry.core.model import DeclaredState
-from vferry.migration.coordinator import Coordinator, Observer, is_over, phase_of
+from vferry.migration.coordinator import Coordinator, Observer
 from vferry.migration.destination_acts import DESTINATION_ACTS
+from vferry.migration.entries import is_over, phase_of
 from vferry.migration.host import MigrationHost
 from vferry.migration.source_acts import SOURCE_ACTS
 from vferry.ports.channel import Channel

@@ -16,13 +16,14 @@ import msgspec
 from vferry.core.errors import PersonNeededError, RefusedError, VferryError
 from vferry.core.migration.machine import Machine
 from vferry.core.migration.messages import Abort, Accept, Final, Finished, Message, Refuse, event_of
-from vferry.core.migration.phases import Act, DestinationPhase, Event, Phase, Role, SourcePhase
+from vferry.core.migration.phases import Act, Event, SourcePhase
 from vferry.core.migration.recovery import Verdict
-from vferry.core.migration.tables import FINAL_PHASES, order_of
+from vferry.core.migration.tables import order_of
 from vferry.core.ownership import NotOursError
+from vferry.migration.entries import is_blocked, is_over, phase_of
 from vferry.migration.host import MigrationHost
 from vferry.migration.ownership import NoEntryError
-from vferry.migration.vfs import destination_refs, identities_of, source_refs
+from vferry.migration.vfs import identities_of, own_refs
 from vferry.migration.witnesses import witnessed
 from vferry.ports.channel import Channel
 from vferry.ports.hypervisor import HypervisorError
@@ -36,9 +37,6 @@ __all__ = [
     "Coordinator",
     "Observer",
     "UnfinishedError",
-    "is_blocked",
-    "is_over",
-    "phase_of",
     "refuse_unfinished",
 ]
 
@@ -79,11 +77,6 @@ class UnfinishedError(RefusedError):
         )
 
 
-def phase_of(entry: MigrationEntry) -> Phase:
-    """Return the phase that an entry names."""
-    return SourcePhase(entry.phase) if entry.role is Role.SOURCE else DestinationPhase(entry.phase)
-
-
 def refuse_unfinished(side: Coordinator) -> None:
     """The registry may be settled before the VM has its VFs back, or before the source's side has heard of it.
 
@@ -93,16 +86,6 @@ def refuse_unfinished(side: Coordinator) -> None:
         another = other.vm == side.entry.vm and other.migration != side.entry.migration
         if another and (is_blocked(other) or not is_over(other)):
             raise UnfinishedError(other, side.host.name)
-
-
-def is_over(entry: MigrationEntry) -> bool:
-    """Whether nothing more is done for an entry by itself."""
-    return phase_of(entry) in FINAL_PHASES
-
-
-def is_blocked(entry: MigrationEntry) -> bool:
-    """Whether a person has to decide: the VM and its VFs here are not free meanwhile."""
-    return phase_of(entry) in (SourcePhase.BLOCKED, DestinationPhase.BLOCKED)
 
 
 class Coordinator:
@@ -134,6 +117,11 @@ class Coordinator:
     def machine(self) -> Machine:
         """Where this side is."""
         return Machine(self.entry.order, self.entry.role, phase_of(self.entry))
+
+    @property
+    def rebooted(self) -> bool:
+        """Whether the host was booted again since the migration began: every setting from before is gone."""
+        return self.host.context.nic.host().boot_id != self.entry.boot_id
 
     def cancel(self) -> None:
         """Ask for the VM to stay where it is; heeded in the next phase that can still do so."""
@@ -260,7 +248,7 @@ class Coordinator:
         boot_id = context.nic.host().boot_id
         if boot_id == (entry.seen_boot_id or entry.boot_id):
             return
-        refs = source_refs(entry) if entry.role is Role.SOURCE else destination_refs(entry)
+        refs = own_refs(entry)
         try:
             identities = identities_of(survey(context, refs)) if entry.identities else ()
         except NicError:  # the VFs were not made again; whatever needs them will say so

@@ -30,6 +30,7 @@ from vferry.migration.vfs import (
     destination_refs,
     forget_earlier_life,
     identities_of,
+    mac_of,
     macs_by_pf,
     owned_vfs,
     program,
@@ -302,7 +303,7 @@ def _announce(side: Coordinator) -> None:
     if side.host.announcer is None:
         return
     for saved, ref in pairs_of(side):
-        mac = saved.declared.mac or saved.admin.mac
+        mac = mac_of(saved)
         if mac is None:
             continue
         try:
@@ -327,7 +328,7 @@ async def _plug(side: Coordinator) -> Event:
     nic, hypervisor, vm = side.host.context.nic, side.host.hypervisor, side.entry.vm
     refs, macs = destination_refs(side.entry), macs_by_pf(pairs_of(side))
     is_here = await side.patiently(lambda: hypervisor.state(vm)) is not VmState.ABSENT
-    if _rebooted(side):
+    if side.rebooted:
         forget_earlier_life(side.host, refs)
     try:
         checked = preflight(side)
@@ -357,7 +358,7 @@ async def _silence(side: Coordinator) -> Event:
     """End the VM that waits, and take out what was programmed: nothing here receives for it."""
     entry, host = side.entry, side.host
     await side.patiently(lambda: host.hypervisor.destroy(entry.vm))
-    if _rebooted(side):
+    if side.rebooted:
         try:
             forget_earlier_life(host, destination_refs(entry))
         except NoSuchFunctionError:  # the VFs were not made again: nothing is there that could receive
@@ -374,10 +375,6 @@ async def _silence(side: Coordinator) -> Event:
 
     # Each failure leaves everything as it was: what keeps it may pass, and the source waits for this silence.
     return await side.insist(take_out, VferryError, seconds=host.deadlines.stubborn)
-
-
-def _rebooted(side: Coordinator) -> bool:
-    return side.host.context.nic.host().boot_id != side.entry.boot_id
 
 
 def _take_out(side: Coordinator) -> None:

@@ -6,14 +6,14 @@ from __future__ import annotations
 from vferry.core.errors import RefusedError
 from vferry.core.fence import Lever, Mode, UndoCost
 from vferry.core.levers import lever_rows
-from vferry.core.migration.phases import Role
 from vferry.core.model import PfFacts
 from vferry.core.ownership import NotOursError, Stage
 from vferry.core.preflight import Preflight
 from vferry.core.record import RecordError
-from vferry.migration.coordinator import Coordinator, is_blocked, is_over
+from vferry.migration.coordinator import Coordinator
+from vferry.migration.entries import is_blocked, is_over
 from vferry.migration.ownership import read_entry
-from vferry.migration.vfs import destination_refs, record_of, saved_pairs, source_refs
+from vferry.migration.vfs import destination_refs, own_refs, record_of, saved_pairs
 from vferry.ports.hypervisor import VmState
 from vferry.verbs.check import CheckRefusedError, Pair, Terms, check_record
 from vferry.verbs.context import VfRef
@@ -86,8 +86,7 @@ async def refuse_reserved(side: Coordinator) -> None:
             taken += [(VfRef(vf.pf, vf.vf), f"VM {other.vm}, which owns it") for vf in other.vfs]
     for entry in side.host.migrations.entries():
         if entry.migration != side.entry.migration and (is_blocked(entry) or not is_over(entry)):
-            refs = source_refs(entry) if entry.role is Role.SOURCE else destination_refs(entry)
-            taken += [(ref, f"migration {entry.migration}") for ref in refs]
+            taken += [(ref, f"migration {entry.migration}") for ref in own_refs(entry)]
     for ref, whom in taken:
         if ref in ours:
             raise ReservedError(ref, whom, side.host.name)

@@ -22,6 +22,7 @@ from vferry.migration.ownership import Transition, read_entry, step
 from vferry.migration.vfs import (
     forget_earlier_life,
     identities_of,
+    mac_of,
     macs_by_pf,
     owned_vfs,
     program,
@@ -308,7 +309,7 @@ async def _call_off(side: Coordinator, transition: Transition, when_over: Event)
 async def _unfence(side: Coordinator) -> Event:
     """Bring back what was fenced, and let the VFs work again; nothing happens to what was not."""
     host, refs = side.host, source_refs(side.entry)
-    if _rebooted(side):
+    if side.rebooted:
         _after_reboot(side)
         return Event.DONE
 
@@ -326,13 +327,13 @@ def _after_reboot(side: Coordinator) -> None:
     """The VM and every setting went with the host. Only a VM that is started again here needs them back."""
     refs = source_refs(side.entry)
     forget_earlier_life(side.host, refs)
-    if _was_shut_down(side):
+    if side.entry.shut_down:
         program(side.host, [(ref, _settings(saved)) for saved, ref in source_pairs(side.entry)], "bring back")
 
 
 def _settings(saved: SavedVf) -> AdminState:
     """Return what a VF was set to, as far as that can be known: the MAC that was declared, else the one shown."""
-    return msgspec.structs.replace(saved.admin, mac=saved.declared.mac or saved.admin.mac)
+    return msgspec.structs.replace(saved.admin, mac=mac_of(saved))
 
 
 def _unfence_fenced(side: Coordinator, refs: list[VfRef]) -> None:
@@ -343,14 +344,10 @@ def _unfence_fenced(side: Coordinator, refs: list[VfRef]) -> None:
 def _fenced(side: Coordinator) -> set[VfRef]:
     """Return the VFs on which a fence is on record, and stands: none does after a reboot."""
     context = side.host.context
-    if _rebooted(side):
+    if side.rebooted:
         return set()
     fenced = {record.key for record in sweep(context) if record.kind is UndoKind.FENCE}
     return {place.ref for place in survey(context, source_refs(side.entry)) if place.key in fenced}
-
-
-def _rebooted(side: Coordinator) -> bool:
-    return side.host.context.nic.host().boot_id != side.entry.boot_id
 
 
 async def _resume(side: Coordinator) -> Event:
@@ -368,17 +365,12 @@ async def _resume(side: Coordinator) -> Event:
 async def _start_again(side: Coordinator) -> Event:
     """Start the VM that was shut down for us; it may still be about to go. One that was not is left alone."""
     hypervisor, vm = side.host.hypervisor, side.entry.vm
-    if _was_shut_down(side):
+    if side.entry.shut_down:
         await side.patiently(lambda: hypervisor.shut_down(vm))
-        if _rebooted(side):  # perhaps since the phase before, in which the VFs were brought back
+        if side.rebooted:  # perhaps since the phase before, in which the VFs were brought back
             _after_reboot(side)
         await side.patiently(lambda: hypervisor.start(vm))
     return Event.DONE
-
-
-def _was_shut_down(side: Coordinator) -> bool:
-    """Whether the guest was asked to shut down, or may have been."""
-    return side.entry.shut_down
 
 
 async def _replug(side: Coordinator) -> Event:
@@ -398,7 +390,7 @@ async def _to_vfs(side: Coordinator) -> Event:
     await _stop_standby(side)
 
     async def bring_back() -> None:
-        if _rebooted(side):
+        if side.rebooted:
             forget_earlier_life(side.host, refs)
         else:
             _unfence_fenced(side, refs)

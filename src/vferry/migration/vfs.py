@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from vferry.core.errors import FailedError
+from vferry.core.migration.phases import Role
 from vferry.core.model import ZERO_MAC, AdminState
 from vferry.core.ownership import OwnedVf
 from vferry.core.record import Record, RecordError, SavedVf, decode_msgpack
@@ -28,7 +29,9 @@ __all__ = [
     "destination_refs",
     "forget_earlier_life",
     "identities_of",
+    "mac_of",
     "macs_by_pf",
+    "own_refs",
     "owned_vfs",
     "program",
     "record_of",
@@ -66,6 +69,16 @@ def destination_refs(entry: MigrationEntry) -> list[VfRef]:
     return [VfRef(target.pf, target.vf) for target in entry.targets]
 
 
+def own_refs(entry: MigrationEntry) -> list[VfRef]:
+    """Return the VM's VFs on the host that wrote the entry."""
+    return source_refs(entry) if entry.role is Role.SOURCE else destination_refs(entry)
+
+
+def mac_of(saved: SavedVf) -> str | None:
+    """Return the VM's MAC as far as it can be known: the one that was declared, else the one shown."""
+    return saved.declared.mac or saved.admin.mac
+
+
 def saved_pairs(entry: MigrationEntry, record: Record) -> list[Pair]:
     """Return every saved VF with the VF that it is to live on.
 
@@ -85,7 +98,7 @@ def source_pairs(entry: MigrationEntry) -> list[Pair]:
 
 def macs_by_pf(pairs: Sequence[Pair]) -> list[tuple[str, str]]:
     """Return (PF, MAC) of every VF that has one: what a standby's forwarding entries are about."""
-    found = [(ref.pf, saved.declared.mac or saved.admin.mac) for saved, ref in pairs]
+    found = [(ref.pf, mac_of(saved)) for saved, ref in pairs]
     return sorted({(pf, mac) for pf, mac in found if mac not in (None, ZERO_MAC) and mac is not None})
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vferry.core.errors import VferryError
-from vferry.core.migration.phases import DestinationPhase, Role, SourcePhase
+from vferry.core.migration.phases import Role
 from vferry.core.migration.recovery import (
     DeviceSays,
     RegistrySays,
@@ -18,14 +18,15 @@ from vferry.core.migration.recovery import (
 )
 from vferry.core.model import ZERO_MAC
 from vferry.core.undo import UndoKind
+from vferry.migration.entries import phase_of
 from vferry.migration.host import MigrationHost
 from vferry.migration.vfs import (
     changed_identities,
-    destination_refs,
+    mac_of,
+    own_refs,
     record_of,
     saved_pairs,
     source_pairs,
-    source_refs,
 )
 from vferry.ports.hypervisor import HypervisorError
 from vferry.ports.migrations import MigrationEntry
@@ -47,11 +48,10 @@ async def witnessed(host: MigrationHost, entry: MigrationEntry, *, there: VmSays
 
 async def gather(host: MigrationHost, entry: MigrationEntry, *, there: VmSays = VmSays.UNKNOWN) -> Witnesses:
     """Return what the four witnesses say on this side; changes nothing."""
-    phase = SourcePhase(entry.phase) if entry.role is Role.SOURCE else DestinationPhase(entry.phase)
     return Witnesses(
         order=entry.order,
         role=entry.role,
-        phase=phase,
+        phase=phase_of(entry),
         registry=await _registry_says(host, entry),
         device=device_says(host.context, entry),
         here=await _vm_says(host, entry.vm),
@@ -79,7 +79,7 @@ def device_says(context: Context, entry: MigrationEntry) -> DeviceSays:
     """Return whether this host's VFs, or a standby's forwarding entry, receive for the VM."""
     if context.nic.host().boot_id != (entry.seen_boot_id or entry.boot_id):
         return DeviceSays.REBOOTED
-    refs = source_refs(entry) if entry.role is Role.SOURCE else destination_refs(entry)
+    refs = own_refs(entry)
     try:
         if entry.identities and changed_identities(context, entry, refs):
             return DeviceSays.RELOADED
@@ -107,5 +107,5 @@ def _macs(entry: MigrationEntry) -> set[str]:
     if entry.record is None:
         return set()
     pairs = source_pairs(entry) if entry.role is Role.SOURCE else saved_pairs(entry, record_of(entry))
-    found = {saved.declared.mac or saved.admin.mac for saved, _ in pairs}
+    found = {mac_of(saved) for saved, _ in pairs}
     return {mac for mac in found if mac is not None and mac != ZERO_MAC}

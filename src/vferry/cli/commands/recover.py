@@ -21,7 +21,7 @@ from vferry.core.migration.recovery import (
     judge,
     registry_says,
 )
-from vferry.migration.coordinator import is_blocked, is_over, phase_of
+from vferry.migration.entries import is_blocked, is_over, phase_of
 from vferry.migration.witnesses import device_says
 from vferry.ports.migrations import MigrationEntry
 from vferry.ports.registry import RegistryError

@@ -10,7 +10,7 @@ from vferry.cli import DONE
 from vferry.cli.session import Session
 from vferry.core.errors import FailedError
 from vferry.core.ownership import Ownership, resolved
-from vferry.migration.coordinator import is_blocked
+from vferry.migration.entries import is_blocked
 from vferry.migration.ownership import read_entry, step
 from vferry.registry.sqlite import SqliteRegistry
 from vferry.state.migrations import SqliteMigrationJournal

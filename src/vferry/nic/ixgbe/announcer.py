@@ -7,23 +7,14 @@ wire, or to both.
 
 from __future__ import annotations
 
-import struct
-from typing import Final
-
-from vferry.core.frames import ETH_ZLEN, mac_octets, rarp, vlan_tag
+from vferry.core.frames import probe, rarp
 from vferry.core.model import Vlan
-from vferry.nic.ixgbe.host import SoftwarePf
 from vferry.nic.ixgbe.nic import IxgbeNic
 from vferry.ports.announcer import AnnounceError, Announcer
 from vferry.ports.nic import NoSuchFunctionError
 from vferry.ports.witness import Prober, WitnessError
 
 __all__ = ["IxgbeAnnouncer", "IxgbeProber"]
-
-ETH_P_LOCAL_EXPERIMENTAL: Final = 0x88B5
-"""IEEE Std 802-2014, 9.2.4: Local Experimental EtherType 1."""
-PROBE: Final = b"vferry-probe"
-"""What a probe's payload begins with, before the nonce."""
 
 
 class IxgbeAnnouncer(Announcer):
@@ -61,10 +52,6 @@ class IxgbeProber(Prober):
             raise WitnessError(f"send a probe from {netdev}", why=error.why) from error
         if not software.driver.is_up:
             raise WitnessError(f"send a probe from {netdev}", why="the interface is down")
+        frame = probe(destination, software.driver.mac, nonce, vlans=vlans)
         for _ in range(count):
-            software.send(_probe(software, destination, nonce, vlans))
-
-
-def _probe(software: SoftwarePf, destination: str, nonce: bytes, vlans: tuple[Vlan, ...]) -> bytes:
-    head = mac_octets(destination) + software.driver.mac + b"".join(vlan_tag(vlan) for vlan in vlans)
-    return (head + struct.pack("!H", ETH_P_LOCAL_EXPERIMENTAL) + PROBE + nonce).ljust(ETH_ZLEN, b"\0")
+            software.send(frame)

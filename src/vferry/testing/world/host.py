@@ -17,7 +17,8 @@ from vferry.core.migration.phases import Phase
 from vferry.core.model import Vlan
 from vferry.core.policy import Policy
 from vferry.migration.begin import accept_offer, late_answer, take_up
-from vferry.migration.coordinator import ContradictionError, Coordinator, is_over, phase_of
+from vferry.migration.coordinator import ContradictionError, Coordinator
+from vferry.migration.entries import is_over, phase_of
 from vferry.migration.host import Deadlines, MigrationHost
 from vferry.ports.announcer import Announcer
 from vferry.ports.migrations import MigrationEntry

@@ -17,7 +17,7 @@ from vferry.core.model import AdminState, DeclaredState
 from vferry.core.ownership import Identity, OwnedVf, Ownership, adopted
 from vferry.core.policy import Policy
 from vferry.migration.begin import begin
-from vferry.migration.coordinator import phase_of
+from vferry.migration.entries import phase_of
 from vferry.migration.host import Deadlines
 from vferry.ports.migrations import MigrationEntry
 from vferry.testing.memory_registry import MemoryRegistry, RegistryStorage
